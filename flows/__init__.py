@@ -1,0 +1,14 @@
+"""Glow-style normalising flows for images: bijections, multi-scale models and their likelihoods.
+
+This package knows no config, logger, file or trainer; `flows.training` does.
+"""
+
+from flows.bijection import Bijection, Chain
+from flows.glow import Glow
+from flows.image_flow import ImageFlow
+from flows.initialize import initialize
+from flows.likelihood import bits_per_dim
+from flows.realnvp import RealNVP
+from flows.registry import build
+
+__all__ = ["Bijection", "Chain", "Glow", "ImageFlow", "RealNVP", "bits_per_dim", "build", "initialize"]

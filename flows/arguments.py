@@ -1,0 +1,48 @@
+"""Checking the arguments of models, with messages that say what to do."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def choose(option: str, choices: Mapping[str, T], name: str) -> T:
+    """Return `choices[name]`.
+
+    Raises:
+        ValueError: if there is no such choice; the message names the option, the nearest name and all names.
+    """
+    if name in choices:
+        return choices[name]
+    nearest = get_close_matches(str(name), choices, n=1)
+    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    raise ValueError(f"{option} is one of {', '.join(choices)}; got {name!r}{hint}")
+
+
+def require_positive(**values: int) -> None:
+    """Raise ValueError, naming the argument, unless all values are at least 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} is at least 1, got {value}")
+
+
+def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[int, int, int]:
+    """Return (C, H, W) if H and W can be halved `num_halvings` times.
+
+    Raises:
+        ValueError: if not; the message states the nearest sizes that can.
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ValueError(f"image_shape is three positive numbers (C, H, W), got {tuple(image_shape)}")
+    channels, *sides = image_shape
+    factor = 2**num_halvings
+    for side in sides:
+        if side % factor:
+            below = side // factor * factor
+            nearest = f"{below} or {below + factor}" if below else f"{factor}"
+            raise ValueError(
+                f"this num_levels needs H and W divisible by {factor}, got {sides[0]}x{sides[1]}: "
+                f"choose fewer levels, or resize {side} to {nearest}"
+            )
+    return channels, sides[0], sides[1]

@@ -1,0 +1,97 @@
+"""The contract every transform keeps, and its composition."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map between images `x` and latents `z`, both `(B, C, H, W)`, with a tractable Jacobian."""
+
+    channels: int | None = None
+    """Channels the map accepts on its data side; None for any number."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to latents.
+
+        Args:
+            x: `(B, C, H, W)`.
+
+        Returns:
+            `z` and `log_det` `(B,)` in nats: log|det dz/dx| summed over channels and pixels.
+
+        Raises:
+            ValueError: if `x` does not have the expected shape.
+        """
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """Map latents back to data: the exact inverse of `forward`."""
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """Backpropagate from the output alone: rebuild `x` from `z`, then differentiate `forward` at `x`.
+
+        Args:
+            z: the output of `forward`.
+            grad_z: gradient of the loss with respect to `z`, same shape.
+            grad_log_det: gradient of the loss with respect to `log_det`, `(B,)`.
+
+        Returns:
+            `x` and the gradient with respect to it. Gradients of parameters are accumulated into `.grad`.
+        """
+        with torch.no_grad():
+            x = self.inverse(z)
+        return x, pull_back(self, x, grad_z, grad_log_det)
+
+    def check_shape(self, x: Tensor) -> None:
+        """Raise ValueError unless `x` is `(B, C, H, W)` with the channels this map was built for."""
+        if x.dim() != 4 or self.channels not in (None, x.shape[1]):
+            expected = f"(B, {self.channels or 'C'}, H, W)"
+            raise ValueError(f"{type(self).__name__} expects {expected}, got {tuple(x.shape)}")
+
+
+def pull_back(bijection: Bijection, x: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Tensor:
+    """Return the gradient with respect to `x`, accumulating those of the parameters of `bijection`."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = bijection(x)
+    backward_through(outputs, (grad_z, grad_log_det))
+    assert x.grad is not None
+    return x.grad
+
+
+def backward_through(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> None:
+    """Backpropagate `gradients` through those `outputs` that depend on anything trainable."""
+    pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
+    torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
+
+
+class Chain(Bijection):
+    """The composition of bijections, applied in the order given."""
+
+    def __init__(self, *bijections: Bijection) -> None:
+        super().__init__()
+        self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.bijections)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        total = x.new_zeros(x.shape[0])
+        for bijection in self.bijections:
+            x, log_det = bijection(x)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor) -> Tensor:
+        for bijection in reversed(self.bijections):
+            z = bijection.inverse(z)
+        return z
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+        for bijection in reversed(self.bijections):
+            z, grad_z = bijection.vjp(z, grad_z, grad_log_det)
+        return z, grad_z

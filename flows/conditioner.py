@@ -1,0 +1,117 @@
+"""The networks inside couplings and splits: they read one part of the channels and steer the other."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from flows.actnorm import ActNorm
+from flows.initialize import DataDependent, standardizing_affine
+
+
+class ScaledConv2d(nn.Conv2d):
+    """A same-size convolution whose output channels are scaled: (conv(x) + bias) * exp(gain * log_scale).
+
+    The scale is folded into the kernel, so it costs no pass over the image.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, gain: float = 1.0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.gain = gain
+        self.log_scale = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        scale = (self.gain * self.log_scale).exp()
+        return self._conv_forward(x, self.weight * scale[:, None, None, None], self.bias * scale)
+
+
+class ActNormConv2d(ScaledConv2d, DataDependent):
+    """A convolution followed by activation normalisation (Glow's hidden layers)."""
+
+    def initialize(self, x: Tensor) -> None:
+        assert self.bias is not None
+        bias, log_scale = standardizing_affine(F.conv2d(x, self.weight, padding=self.padding))
+        self.bias.copy_(bias)
+        self.log_scale.copy_(log_scale / self.gain)
+
+
+class ZeroConv2d(ScaledConv2d):
+    """A 3x3 convolution that starts at zero and scales its output by exp(3 log_scale) (Glow, section 3.3)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, gain=3.0)
+        assert self.bias is not None
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+class ConvNet(nn.Sequential):
+    """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with ReLU between.
+
+    Args:
+        hidden_conv: the hidden layers' convolution, `(in, out, kernel_size) -> module`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        hidden_conv: Callable[[int, int, int], nn.Module],
+    ) -> None:
+        super().__init__(
+            hidden_conv(in_channels, hidden_channels, 3),
+            nn.ReLU(inplace=True),
+            hidden_conv(hidden_channels, hidden_channels, 1),
+            nn.ReLU(inplace=True),
+            ZeroConv2d(hidden_channels, out_channels),
+        )
+
+
+def plain_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+    """Return a same-size convolution with torch's default initialisation."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+
+HIDDEN_CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "actnorm": ActNormConv2d,
+    "plain": plain_conv,
+}
+"""Choices of Glow's `conditioner`: how its hidden layers are normalised."""
+
+
+class ResidualBlock(nn.Module):
+    """`h + conv(relu(norm(conv(relu(norm(h))))))` with weight-normalised 3x3 convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ActNorm(channels) for _ in range(2))
+        self.convs = nn.ModuleList(weight_norm(plain_conv(channels, channels, 3)) for _ in range(2))
+
+    def forward(self, h: Tensor) -> Tensor:
+        update = h
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            update = conv(F.relu(norm(update)[0]))
+        return h + update
+
+
+class ResNet(nn.Module):
+    """RealNVP's conditioner: residual blocks with weight normalisation, the last convolution zero at start.
+
+    Activation normalisation stands where the paper has batch normalisation, so that training and test
+    compute the same function (RealNVP, sections 3.7 and 4.1).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, num_blocks: int) -> None:
+        super().__init__()
+        self.enter = weight_norm(plain_conv(in_channels, hidden_channels, 3))
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden_channels) for _ in range(num_blocks)))
+        self.norm = ActNorm(hidden_channels)
+        self.leave = ZeroConv2d(hidden_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, _ = self.norm(self.blocks(self.enter(x)))
+        return self.leave(F.relu(h))

@@ -1,0 +1,136 @@
+"""Coupling layers: one part of the image steers an elementwise map of the other."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from flows.bijection import Bijection, backward_through
+from flows.mask import ChannelMask, CheckerboardMask
+
+
+class ElementwiseMap(nn.Module):
+    """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`."""
+
+    num_raw: int
+
+    @abstractmethod
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `z` and log|dz/dx| of each entry, both the shape of `x`."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        """Return the `x` that `forward` maps to `z`."""
+
+
+class Additive(ElementwiseMap):
+    """z = x + shift; volume preserving (NICE; Glow, section 3.3)."""
+
+    num_raw = 1
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return x + raw, torch.zeros_like(x)
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        return z - raw
+
+
+class Affine(ElementwiseMap):
+    """z = x * scale + shift (RealNVP, equation 7).
+
+    Args:
+        scale: turns the raw half of the conditioner's output into log scale.
+    """
+
+    num_raw = 2
+
+    def __init__(self, scale: nn.Module) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        log_scale = self.scale(raw_scale)
+        return x * log_scale.exp() + shift, log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        return (z - shift) * (-self.scale(raw_scale)).exp()
+
+
+class ShiftedAffine(Affine):
+    """z = (x + shift) * scale: the order of the original Glow release."""
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        log_scale = self.scale(raw_scale)
+        return (x + shift) * log_scale.exp(), log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        return z * (-self.scale(raw_scale)).exp() - shift
+
+
+COUPLINGS: dict[str, Callable[[nn.Module], ElementwiseMap]] = {
+    "affine": Affine,
+    "shifted_affine": ShiftedAffine,
+    "additive": lambda scale: Additive(),
+}
+"""Choices of `coupling`, each made from a scale function."""
+
+
+class Coupling(Bijection):
+    """Leave one part of the image alone and map the other elementwise, steered by a network of the first.
+
+    Args:
+        channels: C of the image.
+        mask: which part conditions.
+        elementwise: the map of the other part.
+        make_conditioner: `(in_channels, out_channels) -> network`; the only place where autocast may lower
+            the precision.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        mask: ChannelMask | CheckerboardMask,
+        elementwise: ElementwiseMap,
+        make_conditioner: Callable[[int, int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.mask = mask
+        self.elementwise = elementwise
+        self.conditioner = make_conditioner(mask.part_channels, elementwise.num_raw * mask.part_channels)
+
+    def steer(self, x1: Tensor) -> Tensor:
+        """Return the raw steering values for the transformed part, at the precision of `x1`."""
+        return self.conditioner(x1).to(x1.dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_shape(x)
+        x1, x2 = self.mask.split(x)
+        z2, log_scale = self.elementwise(x2, self.steer(x1))
+        return self.mask.merge(x1, z2), self.mask.select(log_scale).sum((1, 2, 3))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        self.check_shape(z)
+        z1, z2 = self.mask.split(z)
+        return self.mask.merge(z1, self.elementwise.inverse(z2, self.steer(z1)))
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Bijection.vjp`, with a single evaluation of the conditioner: it reads the part that stays."""
+        z1, z2 = self.mask.split(z.detach())
+        x1 = z1.requires_grad_()
+        with torch.enable_grad():
+            raw = self.steer(x1)
+        with torch.no_grad():
+            x2 = self.elementwise.inverse(z2, raw)
+        x2.requires_grad_()
+        with torch.enable_grad():
+            z2, log_scale = self.elementwise(x2, raw)
+            outputs = self.mask.merge(x1, z2), self.mask.select(log_scale).sum((1, 2, 3))
+        backward_through(outputs, (grad_z, grad_log_det))
+        assert x1.grad is not None and x2.grad is not None
+        return self.mask.merge(x1, x2).detach(), self.mask.merge(x1.grad, x2.grad)

@@ -1,0 +1,48 @@
+"""From 8-bit images to continuous ones and back: the only place that knows `num_bits`."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+GRID = 2**16
+"""Dequantization noise is a multiple of 1/GRID: 8 bits of image and 16 of noise add exactly in float32."""
+
+
+class Dequantize(nn.Module):
+    """Spread each grey level over its bin: uint8 to [-1/2, 1/2) (Uria et al. 2013; Theis et al. 2016).
+
+    Args:
+        num_bits: grey levels are 2^num_bits, 1 to 8; the lower bits of the image are dropped.
+
+    Raises:
+        ValueError: if num_bits is out of range.
+    """
+
+    def __init__(self, num_bits: int = 8) -> None:
+        super().__init__()
+        if not 1 <= num_bits <= 8:
+            raise ValueError(f"num_bits is between 1 and 8, got {num_bits}")
+        self.num_bits = num_bits
+        self.num_grey = 2**num_bits
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Dequantize.
+
+        Args:
+            images: uint8 `(B, C, H, W)`.
+            noise: in [0, 1), `(B, C, H, W)`; its dtype is that of the result.
+
+        Returns:
+            `x` in [-1/2, 1/2), and log_det `(B,)` in nats: the log volume of a bin, so that the density at
+            `x` plus log_det is, averaged over uniform noise, at most the log-probability of the image.
+        """
+        grey = torch.div(images, 256 // self.num_grey, rounding_mode="floor").to(noise.dtype)
+        x = (grey + torch.floor(noise * GRID) / GRID) / self.num_grey - 0.5
+        log_bin_volume = -images[0].numel() * math.log(self.num_grey)
+        return x, x.new_full((images.shape[0],), log_bin_volume)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Return the uint8 images whose bins hold `x`; values outside the cube take the nearest grey level."""
+        grey = torch.floor((x + 0.5) * self.num_grey).clamp(0, self.num_grey - 1)
+        return (grey * (256 // self.num_grey)).to(torch.uint8)

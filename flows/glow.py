@@ -1,0 +1,100 @@
+"""Glow (Kingma & Dhariwal 2018, arXiv:1807.03039)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from flows.actnorm import ActNorm
+from flows.arguments import check_image_shape, choose, require_positive
+from flows.bijection import Bijection, Chain
+from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d
+from flows.coupling import COUPLINGS, Coupling
+from flows.dequantize import Dequantize
+from flows.image_flow import ImageFlow
+from flows.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
+from flows.mask import ChannelMask
+from flows.multiscale import Multiscale
+from flows.prior import Split, TopPrior
+from flows.reshape import Squeeze
+from flows.scale import SCALES
+
+PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
+    "conv1x1": InvertibleConv1x1,
+    "conv1x1_lu": InvertibleConv1x1LU,
+    "reversal": Permutation.reversal,
+    "random": Permutation.random,
+}
+"""Choices of `permutation`: how channels mix between couplings."""
+
+
+class Glow(ImageFlow):
+    """L levels of squeeze, K steps and split; a step is actnorm, 1x1 convolution and coupling.
+
+    Args:
+        image_shape: (C, H, W), with H and W divisible by 2^num_levels.
+        num_levels: L.
+        num_steps: K, steps a level.
+        hidden_channels: width of the couplings' networks.
+        num_bits: bits of each grey level, 1 to 8.
+        permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
+        coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's)
+            or "additive".
+        scale: "sigmoid" (the original release's), "tanh2", "tanh4" or "learned_tanh".
+        conditioner: hidden layers with "actnorm" (the original release's) or "plain".
+        top_prior: "position", "channel" or "standard".
+        num_classes: number of labels for a class-conditional top prior; None for none.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        num_levels: int = 3,
+        num_steps: int = 32,
+        hidden_channels: int = 512,
+        num_bits: int = 8,
+        permutation: str = "conv1x1",
+        coupling: str = "shifted_affine",
+        scale: str = "sigmoid",
+        conditioner: str = "actnorm",
+        top_prior: str = "channel",
+        num_classes: int | None = None,
+    ) -> None:
+        require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
+        shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels)
+        make_permutation = choose("permutation", PERMUTATIONS, permutation)
+        make_elementwise = choose("coupling", COUPLINGS, coupling)
+        make_scale = choose("scale", SCALES, scale)
+        make_conditioner = partial(
+            ConvNet,
+            hidden_channels=hidden_channels,
+            hidden_conv=choose("conditioner", HIDDEN_CONVS, conditioner),
+        )
+
+        def step(channels: int) -> list[Bijection]:
+            mask = ChannelMask(channels)
+            elementwise = make_elementwise(make_scale(mask.part_channels))
+            return [
+                Folded(ActNorm(channels), make_permutation(channels)),
+                Coupling(channels, mask, elementwise, make_conditioner),
+            ]
+
+        levels, splits, latent_shapes = [], [], []
+        for level in range(num_levels):
+            channels, height, width = 4 * channels, height // 2, width // 2
+            steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
+            levels.append(Chain(Squeeze(), *steps))
+            if level < num_levels - 1:
+                splits.append(Split(channels, ZeroConv2d(channels // 2, channels)))
+                channels //= 2
+            latent_shapes.append((channels, height, width))
+
+        super().__init__(
+            image_shape=shape,
+            dequantize=Dequantize(num_bits),
+            multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
+            latent_shapes=latent_shapes,
+            num_classes=num_classes,
+        )

@@ -1,0 +1,43 @@
+"""Data-dependent initialisation: one pass over a batch sets every activation normalisation."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class DataDependent(ABC):
+    """A module whose starting parameters depend on the first batch that reaches it."""
+
+    @abstractmethod
+    def initialize(self, x: Tensor) -> None:
+        """Set the parameters from `x`, the input of the module, `(B, C, H, W)`."""
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, *args: Tensor | None) -> None:
+    """Run `module(*args)` once, letting every DataDependent part set itself just before its own turn.
+
+    Nothing lazy is left behind: `forward` never initialises, so a loaded model is never initialised again.
+    (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
+    """
+    hooks = [
+        part.register_forward_pre_hook(lambda part, inputs: part.initialize(inputs[0]))
+        for part in module.modules()
+        if isinstance(part, DataDependent)
+    ]
+    try:
+        module(*args)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def standardizing_affine(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `bias` and `log_scale`, both `(C,)`, that give (x + bias) * exp(log_scale) mean 0 and variance 1.
+
+    A channel that is constant over the batch keeps scale 1.
+    """
+    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    std = variance.sqrt()
+    return -mean, torch.where(std > 1e-6, -std.clamp(min=1e-6).log(), 0.0)

@@ -1,0 +1,99 @@
+"""Gaussian priors as affine maps to N(0, I), so that every latent of a flow is standard normal."""
+
+import torch
+from torch import Tensor, nn
+
+
+def standardize(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eps = (x - mu) / sigma and its log_det `(B,)` in nats, for `h` = (mu, log sigma) by channels."""
+    mu, log_sigma = h.chunk(2, dim=1)
+    log_det = -log_sigma.expand_as(x).sum((1, 2, 3))
+    return (x - mu) * (-log_sigma).exp(), log_det
+
+
+def unstandardize(eps: Tensor, h: Tensor) -> Tensor:
+    """Return x = mu + sigma * eps, the inverse of `standardize`."""
+    mu, log_sigma = h.chunk(2, dim=1)
+    return mu + log_sigma.exp() * eps
+
+
+class Split(nn.Module):
+    """Keep half of the channels and factor the other half out as latents (RealNVP, section 3.6).
+
+    Args:
+        channels: C of the image, even.
+        conditioner: maps the kept half `(B, C/2, H, W)` to mean and log sigma of the other, `(B, C, H, W)`
+            (Glow's learned prior); None for N(0, I).
+    """
+
+    def __init__(self, channels: int, conditioner: nn.Module | None = None) -> None:
+        super().__init__()
+        if channels % 2:
+            raise ValueError(f"a split halves the channels, so their number must be even, got {channels}")
+        self.channels = channels
+        self.conditioner = conditioner
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split `x` `(B, C, H, W)` into the kept half, `eps` (both `(B, C/2, H, W)`) and log_det `(B,)`."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"Split expects (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        x1, x2 = x.chunk(2, dim=1)
+        if self.conditioner is None:
+            return x1, x2, x.new_zeros(x.shape[0])
+        return x1, *standardize(x2, self.conditioner(x1).to(x.dtype))
+
+    def inverse(self, x1: Tensor, eps: Tensor) -> Tensor:
+        """Put the kept half and the latents together again: `(B, C, H, W)`."""
+        x2 = eps if self.conditioner is None else unstandardize(eps, self.conditioner(x1).to(x1.dtype))
+        return torch.cat((x1, x2), dim=1)
+
+
+class TopPrior(nn.Module):
+    """The Gaussian of the coarsest latents: a learned bias, plus an embedding of the label.
+
+    Args:
+        shape: (C, H, W) of the latents.
+        kind: "position" learns a mean and a sigma for every entry, "channel" one for each channel (Glow's
+            learned top prior), "standard" none: N(0, I).
+        num_classes: number of labels for a class-conditional prior (Glow's `ycond`); None for none.
+    """
+
+    KINDS = ("position", "channel", "standard")
+
+    def __init__(self, shape: tuple[int, int, int], kind: str, num_classes: int | None = None) -> None:
+        super().__init__()
+        if kind not in self.KINDS:
+            raise ValueError(f"top_prior is one of {', '.join(self.KINDS)}, got {kind!r}")
+        self.shape = shape
+        channels, height, width = shape
+        bias_shape = {"position": (2 * channels, height, width), "channel": (2 * channels, 1, 1)}
+        self.bias = None if kind == "standard" else nn.Parameter(torch.zeros(bias_shape[kind]))
+        self.embedding = None if num_classes is None else nn.Embedding(num_classes, 2 * channels)
+        if self.embedding is not None:
+            nn.init.zeros_(self.embedding.weight)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map `x` `(B, C, H, W)` to `eps` of the same shape and log_det `(B,)`, given `label` `(B,)` int64."""
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"the top prior expects (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        h = self.mean_and_log_sigma(x.shape[0], label)
+        return (x, x.new_zeros(x.shape[0])) if h is None else standardize(x, h)
+
+    def inverse(self, eps: Tensor, label: Tensor | None = None) -> Tensor:
+        """Map latents `eps` `(B, C, H, W)` back to `x`."""
+        h = self.mean_and_log_sigma(eps.shape[0], label)
+        return eps if h is None else unstandardize(eps, h)
+
+    def mean_and_log_sigma(self, batch_size: int, label: Tensor | None) -> Tensor | None:
+        """Return `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
+
+        Raises:
+            ValueError: if a class-conditional prior gets no label, or labels outside its classes.
+        """
+        if self.embedding is None:
+            return self.bias if self.bias is None else self.bias[None]
+        if label is None or label.shape != (batch_size,):
+            got = "none" if label is None else tuple(label.shape)
+            raise ValueError(f"a class-conditional flow needs a label for each image, ({batch_size},), got {got}")
+        embedded = self.embedding(label)[:, :, None, None]
+        return embedded if self.bias is None else self.bias + embedded

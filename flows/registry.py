@@ -1,0 +1,28 @@
+"""One way to build a model: a name and plain scalars, which a checkpoint can store."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flows.arguments import choose
+from flows.glow import Glow
+from flows.image_flow import ImageFlow
+from flows.realnvp import RealNVP
+
+MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
+
+
+def build(name: str, **scalars: Any) -> ImageFlow:
+    """Build a model and remember how: `build(**flow.spec)` builds it again.
+
+    Args:
+        name: "glow" or "realnvp".
+        scalars: the arguments of its class: `flows.Glow`, `flows.RealNVP`.
+
+    Raises:
+        ValueError: if the name or a value is not known.
+        TypeError: if an argument is not known.
+    """
+    plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
+    flow = choose("model", MODELS, name)(**plain)
+    flow.spec = {"name": name, **plain}
+    return flow

@@ -1,0 +1,50 @@
+"""Bijections without parameters: space to depth, and the logit that opens the unit cube."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flows.bijection import Bijection
+
+
+class Squeeze(Bijection):
+    """Trade space for channels: `(B, C, H, W)` to `(B, 4C, H/2, W/2)`, c_out = 4c + 2dh + dw.
+
+    (RealNVP, section 3.6; channel order of the original Glow release.)
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_shape(x)
+        if x.shape[2] % 2 or x.shape[3] % 2:
+            raise ValueError(f"Squeeze expects (B, C, H, W) with even H and W, got {tuple(x.shape)}")
+        z = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        return z, x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        self.check_shape(z)
+        if z.shape[1] % 4:
+            raise ValueError(f"Squeeze inverts (B, 4C, H, W), got {tuple(z.shape)}")
+        return F.pixel_shuffle(z, 2)
+
+
+class Logit(Bijection):
+    """Map the cube [-1/2, 1/2) to the real line: z = logit(alpha + (1 - 2 alpha) (x + 1/2)).
+
+    `alpha` keeps the edges finite (RealNVP, section 4.1).
+    """
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_shape(x)
+        slope = 1 - 2 * self.alpha
+        z = torch.logit(self.alpha + slope * (x + 0.5))
+        # d logit(p) / dp = 1 / (p (1 - p)), and -log p - log(1 - p) = softplus(-z) + softplus(z).
+        log_derivative = F.softplus(-z) + F.softplus(z) + torch.log(x.new_tensor(slope))
+        return z, log_derivative.sum((1, 2, 3))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        self.check_shape(z)
+        return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha) - 0.5

@@ -1,0 +1,34 @@
+"""Images as one picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from flows.image_flow import ImageFlow
+
+
+def image_grid(images: Tensor, num_columns: int) -> Tensor:
+    """Lay uint8 images `(B, C, H, W)` out in rows of `num_columns`: one RGB picture `(3, H', W')`.
+
+    Images with other than 1 or 3 channels show their first.
+    """
+    if images.shape[1] not in (1, 3):
+        images = images[:, :1]
+    return make_grid(images.cpu(), nrow=num_columns, padding=2, pad_value=255)
+
+
+def temperature_rows(
+    flow: ImageFlow, seeds: Sequence[int], temperatures: Sequence[float], label: Tensor | None = None
+) -> Tensor:
+    """Sample the same seeds at each temperature: uint8 `(len(temperatures) * len(seeds), C, H, W)`."""
+    return torch.cat([flow.sample(seeds, temperature, label) for temperature in temperatures])
+
+
+def save_png(picture: Tensor, path: Path) -> None:
+    """Write a uint8 picture `(C, H, W)`, C 1 or 3, making its folder where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_pil_image(picture.cpu()).save(path)

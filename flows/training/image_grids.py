@@ -1,0 +1,68 @@
+"""Pictures of a flow at work: samples, reconstructions and the real images beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from flows.training.grid import image_grid, save_png, temperature_rows
+from flows.training.lit import LitFlow
+
+
+class ImageGrids(L.Callback):
+    """Draw at validation: samples (a row per temperature, the same seeds every time) and reconstructions.
+
+    Written to `DIR/samples/step-N.png` and `DIR/reconstructions/step-N.png` (real images above their
+    reconstructions), and to W&B and TensorBoard where they log; `DIR/real.png` holds real validation images.
+    List it before weight averaging, so that it draws with the averaged weights.
+
+    Args:
+        directory: where to write.
+        temperatures: one row of samples each.
+        num_columns: samples a row.
+        every_n_epochs: draw at each n-th epoch.
+    """
+
+    def __init__(
+        self, directory: str, temperatures: Sequence[float], num_columns: int, every_n_epochs: int = 1
+    ) -> None:
+        self.directory = Path(directory)
+        self.temperatures = list(temperatures)
+        self.num_columns = num_columns
+        self.every_n_epochs = every_n_epochs
+        self._real: Tensor | None = None
+        self._label: Tensor | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the real images, and draw them."""
+        val_set = trainer.datamodule.val_set  # type: ignore[attr-defined]
+        rows = min(len(val_set), self.num_columns * len(self.temperatures))
+        images, labels, _ = val_set[list(range(rows))]
+        self._real = images[: self.num_columns].to(pl_module.device)
+        self._label = labels[: self.num_columns].to(pl_module.device)
+        if trainer.is_global_zero:
+            save_png(image_grid(images, self.num_columns), self.directory / "real.png")
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, inside validation, where the weights are the averaged ones."""
+        if not trainer.is_global_zero or trainer.current_epoch % self.every_n_epochs or self._real is None:
+            return
+        assert isinstance(pl_module, LitFlow) and self._label is not None
+        flow, label = pl_module.flow, pl_module.label(self._label)
+        with torch.no_grad():
+            reconstructed = flow.decode(flow.encode(self._real, label), label)
+        seeds = range(len(self._real))
+        self._show(trainer, "samples", temperature_rows(flow, seeds, self.temperatures, label))
+        self._show(trainer, "reconstructions", torch.cat([self._real, reconstructed]))
+
+    def _show(self, trainer: L.Trainer, name: str, images: Tensor) -> None:
+        picture = image_grid(images, self.num_columns)
+        save_png(picture, self.directory / name / f"step-{trainer.global_step:08d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(name, [picture.float() / 255])
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(name, picture, trainer.global_step)

@@ -1,0 +1,153 @@
+"""Training and evaluation steps of a flow."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Timer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from data import Batch
+from flows.image_flow import ImageFlow
+from flows.initialize import initialize
+from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
+from flows.noise import uniform_noise
+from flows.training.checkpoint import SPEC_KEY
+from flows.training.metric import Average, ImageAverage
+
+
+class LitFlow(L.LightningModule):
+    """Train an ImageFlow by maximum likelihood; losses and metrics are bits per dimension.
+
+    Dequantization noise is a function of (seed, step, image), so a resumed run and a run on other ranks see the
+    same noise.
+
+    Args:
+        flow: the model.
+        optimizer: parameters to optimizer.
+        schedule: (step, part of the run done) to the factor on the learning rate.
+        seed: of the training noise.
+        num_init_images: images of the data-dependent initialisation.
+        num_val_draws: noise draws an image in validation.
+        num_test_draws: noise draws an image in the test.
+        eval_seed: of the noise of validation and test.
+    """
+
+    def __init__(
+        self,
+        flow: ImageFlow,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        schedule: Callable[[int, float], float],
+        seed: int = 0,
+        num_init_images: int = 256,
+        num_val_draws: int = 1,
+        num_test_draws: int = 4,
+        eval_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.flow = flow
+        self.make_optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.num_init_images = num_init_images
+        self.num_val_draws = num_val_draws
+        self.num_test_draws = num_test_draws
+        self.eval_seed = eval_seed
+        self.bits = ImageAverage()
+        self.test_average: Average | None = None
+
+    def label(self, labels: Tensor) -> Tensor | None:
+        """Return the labels if the flow is class-conditional, else None."""
+        return None if self.flow.num_classes is None else labels
+
+    def setup(self, stage: str) -> None:
+        """Initialise from data, on the same images on all ranks, unless a checkpoint is about to be restored."""
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            batch = self.trainer.datamodule.initial_batch(self.num_init_images)  # type: ignore[attr-defined]
+            images, labels, index = (tensor.to(self.device) for tensor in batch)
+            initialize(self.flow, images, self.label(labels), self._training_noise(index))
+
+    def _training_noise(self, index: Tensor) -> Tensor:
+        return uniform_noise(index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store how to build the flow: plain data, so that `load_flow` needs the file alone."""
+        checkpoint[SPEC_KEY] = self.flow.spec
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean bits/dim of the batch."""
+        images, labels, index = batch
+        log_prob = self.flow(images, self.label(labels), self._training_noise(index))
+        loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
+        self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the global gradient norm, and log what it was."""
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.log("train/gradient_norm", norm, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer with its schedule, stepped every step."""
+        optimizer = self.make_optimizer(self.parameters())
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, self.progress(step)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def progress(self, step: int) -> float:
+        """Return how much of the run is done, 0 to 1: of its steps or of its time, whichever is further on."""
+        done = step / self.trainer.estimated_stepping_batches
+        for timer in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
+                elapsed = timer.time_elapsed()
+                done = max(done, elapsed / (elapsed + max(0.0, remaining)))
+        return min(1.0, done)
+
+    def _evaluate(self, batch: Batch, num_draws: int) -> None:
+        images, labels, index = batch
+        log_probs = draw_log_probs(
+            self.flow, images, self.label(labels), index, num_draws=num_draws, seed=self.eval_seed
+        )
+        self.bits.update(mean_bits_per_dim(log_probs, self.flow.num_dims), index)
+
+    def _collect(self) -> Average:
+        average = self.bits.compute()
+        self.bits.reset()
+        return average
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the bits/dim of each image; on the first batch, measure the reconstruction error."""
+        self._evaluate(batch, self.num_val_draws)
+        if batch_idx == 0:
+            self.log("val/reconstruction_error", self.reconstruction_error(batch), batch_size=1, reduce_fx="max")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over the validation set."""
+        self.log("val/bits_per_dim", self._collect().mean, prog_bar=True, batch_size=1)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the bits/dim of each image."""
+        self._evaluate(batch, self.num_test_draws)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean over the test set and its standard error."""
+        self.test_average = self._collect()
+        self.log("test/bits_per_dim", self.test_average.mean, batch_size=1)
+        self.log("test/standard_error", self.test_average.standard_error, batch_size=1)
+
+    def reconstruction_error(self, batch: Batch) -> Tensor:
+        """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""
+        images, labels, _ = batch
+        label = self.label(labels)
+        x, _ = self.flow.dequantize(images, torch.full(images.shape, 0.5, device=images.device))
+        zs, _ = self.flow.multiscale(x, label)
+        return (x - self.flow.multiscale.inverse(zs, label)).abs().max()

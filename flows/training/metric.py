@@ -1,0 +1,43 @@
+"""Averages over a set of images that count every image once."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class Average(NamedTuple):
+    """A mean over images with its standard error, sd / sqrt(n)."""
+
+    mean: float
+    standard_error: float
+    num_images: int
+
+
+class ImageAverage(Metric):
+    """Average a value over images, whatever the batches and ranks; repeats that a sampler padded with are dropped."""
+
+    full_state_update = False
+    values: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("index", default=[], dist_reduce_fx="cat")
+
+    def update(self, values: Tensor, index: Tensor) -> None:
+        """Add `values` `(B,)` of the images at rows `index` `(B,)` of their set."""
+        self.values.append(values.detach())
+        self.index.append(index)
+
+    def compute(self) -> Average:
+        """Return the average over all distinct images so far, in float64."""
+        values, index = dim_zero_cat(self.values), dim_zero_cat(self.index)
+        order = index.argsort(stable=True)
+        first = torch.diff(index[order], prepend=index.new_tensor([-1])) != 0
+        values = values[order][first].double()
+        standard_error = values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(torch.nan)
+        return Average(values.mean().item(), standard_error.item(), len(values))

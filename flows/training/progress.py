@@ -1,0 +1,21 @@
+"""The progress bar of a run."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+
+NAMES = {
+    "train/bits_per_dim": "bits/dim",
+    "val/bits_per_dim": "val",
+    "train/images_per_second": "images/s",
+}
+
+
+class Progress(RichProgressBar):
+    """Lightning's progress bar with short names: bits/dim, validation bits/dim, images/s."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """Return what stands beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: metrics[key] for key, name in NAMES.items() if key in metrics}

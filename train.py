@@ -1,0 +1,129 @@
+"""Train a flow, test it, and leave everything in one run folder.
+
+Examples:
+    python train.py                                          # Glow on Fashion-MNIST
+    python train.py model=realnvp data=cifar10 trainer=gpu   # other choices; --help lists them
+    python train.py experiment=digits                        # a trial of a few seconds
+    python train.py run_id=mine resume=auto                  # start outputs/mine, or go on with it
+    python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
+"""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from rich import print
+
+from flows.training import (
+    LitFlow,
+    RunSummary,
+    Throughput,
+    find_resume,
+    load_flow,
+    new_run_id,
+    read_summary,
+    save_flow,
+)
+
+OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Run one job; return its validation bits/dim for sweeps to compare."""
+    run_dir = Path(cfg.run_dir)
+    summary_path = run_dir / "summary.json"
+    facts = read_summary(summary_path)
+    if cfg.resume == "auto" and facts.get("status") == "completed":
+        report(facts, run_dir)
+        return facts["val_bits_per_dim"]
+
+    resume = find_resume(run_dir) if cfg.resume == "auto" else cfg.resume
+    torch.backends.cudnn.allow_tf32 = cfg.allow_tf32
+    torch.set_float32_matmul_precision("high" if cfg.allow_tf32 else "highest")
+    L.seed_everything(cfg.seed, verbose=False)
+    lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=objects(cfg.callbacks),
+        logger=objects(cfg.logger),
+    )
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    if trainer.is_global_zero:
+        OmegaConf.save(config, run_dir / "config.yaml")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
+    try:
+        with RunSummary(
+            summary_path,
+            seed=cfg.seed,
+            parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
+            test_draws=lit.num_test_draws,
+            test_seed=lit.eval_seed,
+        ) as summary:
+            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
+    finally:
+        if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+            import wandb
+
+            wandb.finish()
+    report(summary.facts, run_dir)
+    return summary.facts["val_bits_per_dim"]
+
+
+def objects(group: DictConfig | None) -> list[Any]:
+    """Instantiate a group of named objects, leaving out those set to null."""
+    made = instantiate(group, _convert_="all") if group else {}
+    return [item for item in made.values() if item is not None]
+
+
+def train_and_test(
+    trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path
+) -> dict[str, Any]:
+    """Fit, write the best weights to `best.safetensors`, test these, and return the results."""
+    trainer.fit(lit, data, ckpt_path=resume)
+    best = trainer.checkpoint_callback
+    assert isinstance(best, ModelCheckpoint) and best.best_model_score is not None
+    flow = load_flow(best.best_model_path)
+    lit.flow.load_state_dict(flow.state_dict())
+    if trainer.is_global_zero:
+        save_flow(flow, run_dir / "best.safetensors")
+    trainer.test(lit, data, verbose=False)
+    assert lit.test_average is not None
+    results = {
+        "val_bits_per_dim": best.best_model_score.item(),
+        "test_bits_per_dim": lit.test_average.mean,
+        "test_standard_error": lit.test_average.standard_error,
+        "test_images": lit.test_average.num_images,
+        "steps": trainer.global_step,
+    }
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Throughput):
+            results["images"] = callback.images
+            results["images_per_second"] = callback.images_per_second
+    return results
+
+
+@rank_zero_only
+def report(facts: dict[str, Any], run_dir: Path) -> None:
+    """Say how the run ended, where its files are and what to try next."""
+    print(
+        f"\n[bold]{facts['test_bits_per_dim']:.4f} bits/dim[/bold] "
+        f"± {facts['test_standard_error']:.4f} on {facts['test_images']:,} test images "
+        f"({facts['test_draws']} noise draws each, seed {facts['test_seed']}); "
+        f"{facts['parameters']:,} parameters, {facts['images']:,} training images seen.\n"
+        f"Everything is in {run_dir}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
+        f"best.safetensors.\n"
+        f"Try next: python sample.py ckpt={run_dir}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
+    )
+
+
+if __name__ == "__main__":
+    main()
