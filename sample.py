@@ -12,7 +12,6 @@ from pathlib import Path
 import hydra
 import torch
 from omegaconf import DictConfig
-from rich import print
 from rich.progress import track
 from torch import Tensor
 

@@ -8,6 +8,9 @@ Examples:
     python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
 """
 
+import logging
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
-from rich import print
 
 from flows.training import (
     LitFlow,
@@ -33,6 +35,11 @@ from flows.training import (
 )
 
 OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
+warnings.filterwarnings("ignore", message="The dirpath has changed")  # a run resumed in another folder
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
+warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -90,7 +97,8 @@ def train_and_test(
     """Fit, write the best weights to `best.safetensors`, test these, and return the results."""
     trainer.fit(lit, data, ckpt_path=resume)
     best = trainer.checkpoint_callback
-    assert isinstance(best, ModelCheckpoint) and best.best_model_score is not None
+    if not isinstance(best, ModelCheckpoint) or best.best_model_score is None:
+        raise RuntimeError("no validation ran, so there is no best model to test: leave callbacks.best in place")
     flow = load_flow(best.best_model_path)
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
@@ -114,14 +122,15 @@ def train_and_test(
 @rank_zero_only
 def report(facts: dict[str, Any], run_dir: Path) -> None:
     """Say how the run ended, where its files are and what to try next."""
+    folder = os.path.relpath(run_dir)
     print(
-        f"\n[bold]{facts['test_bits_per_dim']:.4f} bits/dim[/bold] "
+        f"\n{facts['test_bits_per_dim']:.4f} bits/dim "
         f"± {facts['test_standard_error']:.4f} on {facts['test_images']:,} test images "
         f"({facts['test_draws']} noise draws each, seed {facts['test_seed']}); "
         f"{facts['parameters']:,} parameters, {facts['images']:,} training images seen.\n"
-        f"Everything is in {run_dir}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
+        f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
         f"best.safetensors.\n"
-        f"Try next: python sample.py ckpt={run_dir}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
+        f"Try next: python sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
     )
 
 

@@ -29,13 +29,14 @@ def coupling(
     scale: str = "tanh2",
     mask: type[ChannelMask | CheckerboardMask] = ChannelMask,
     swap: bool = False,
-    conditioner: Callable[..., torch.nn.Module] = partial(ConvNet, hidden_conv=HIDDEN_CONVS["actnorm"]),
+    conditioner: Callable[..., torch.nn.Module] | None = None,
 ) -> Coupling:
     chosen = mask(CHANNELS, swap=swap)
     elementwise = COUPLINGS[name](SCALES[scale](chosen.part_channels))
-    return Coupling(CHANNELS, chosen, elementwise, partial(conditioner, hidden_channels=6))
+    return Coupling(CHANNELS, chosen, elementwise, partial(conditioner or actnorm_net, hidden_channels=6))
 
 
+actnorm_net = partial(ConvNet, hidden_conv=HIDDEN_CONVS["actnorm"])
 plain_net = partial(ConvNet, hidden_conv=HIDDEN_CONVS["plain"])
 resnet = partial(ResNet, num_blocks=1)
 

@@ -10,6 +10,9 @@ from torchvision.utils import make_grid
 
 from flows.image_flow import ImageFlow
 
+VISIBLE_SIDE = 48
+"""Images smaller than this many pixels are enlarged in grids, by a whole factor."""
+
 
 def image_grid(images: Tensor, num_columns: int) -> Tensor:
     """Lay uint8 images `(B, C, H, W)` out in rows of `num_columns`: one RGB picture `(3, H', W')`.
@@ -18,7 +21,9 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
     """
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
-    return make_grid(images.cpu(), nrow=num_columns, padding=2, pad_value=255)
+    zoom = -(-VISIBLE_SIDE // max(images.shape[2:]))
+    enlarged = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    return make_grid(enlarged.cpu(), nrow=num_columns, padding=2 * zoom, pad_value=255)
 
 
 def temperature_rows(

@@ -86,6 +86,11 @@ class LitFlow(L.LightningModule):
         self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images))
         return loss
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Stop by asking for it, so that Lightning validates what the last steps learned."""
+        if 0 < self.trainer.max_steps <= self.global_step:
+            self.trainer.should_stop = True
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
@@ -105,6 +110,8 @@ class LitFlow(L.LightningModule):
 
     def progress(self, step: int) -> float:
         """Return how much of the run is done, 0 to 1: of its steps or of its time, whichever is further on."""
+        if step == 0:  # asked before a checkpoint is restored: counting the steps would start the data too early
+            return 0.0
         done = step / self.trainer.estimated_stepping_batches
         for timer in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:

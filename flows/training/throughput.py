@@ -39,7 +39,7 @@ class Throughput(L.Callback):
     ) -> None:
         """Count, and log at logging steps."""
         self._pending_images += len(batch.images) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("train/images_per_second", self._count(), prog_bar=True, batch_size=1)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,0 +1,25 @@
+"""Images in, uint8 batches out: sources, their splits, and an order that can be resumed."""
+
+from data.cifar10 import CIFAR10
+from data.datamodule import ImageData
+from data.digits import Digits
+from data.fashion_mnist import FashionMNIST
+from data.image_folder import ImageFolder
+from data.image_set import Batch, ImageSet, Source, Subset, TensorImages
+from data.order import EvalOrder, ResumableLoader, TrainOrder
+
+__all__ = [
+    "CIFAR10",
+    "Batch",
+    "Digits",
+    "EvalOrder",
+    "FashionMNIST",
+    "ImageData",
+    "ImageFolder",
+    "ImageSet",
+    "ResumableLoader",
+    "Source",
+    "Subset",
+    "TensorImages",
+    "TrainOrder",
+]

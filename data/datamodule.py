@@ -1,0 +1,159 @@
+"""A source of images as Lightning wants it: prepared once, split, and served in a resumable order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from data.image_set import Batch, ImageSet, Source, Subset
+from data.order import EvalOrder, ResumableLoader, TrainOrder, shuffled
+
+
+class ImageData(LightningDataModule):
+    """Training, validation and test batches of uint8 images.
+
+    source: where the images come from
+    image_shape: (C, H, W) that the source must have
+    num_classes: how many classes its labels must name, or None where labels are of no interest
+    batch_size, eval_batch_size: images of a batch over all ranks
+    num_val: training images set aside for validation, picked by split_seed
+    seed: of the training order
+    Raises ValueError on values out of range; `setup` does so where the images are not as declared.
+
+    The order is the module's own, so build the trainer with `use_distributed_sampler=False`.
+    """
+
+    train_set: ImageSet
+    val_set: ImageSet
+    test_set: ImageSet
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        image_shape: Sequence[int],
+        num_classes: int | None = None,
+        batch_size: int = 64,
+        eval_batch_size: int = 250,
+        num_val: int = 5000,
+        split_seed: int = 0,
+        seed: int = 0,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "num_val": num_val}
+        if num_classes is not None:
+            at_least_one["num_classes"] = num_classes
+        for name, value in at_least_one.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, got {num_workers}.")
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape must be (C, H, W), got {tuple(image_shape)}.")
+        self.source = source
+        self.image_shape = tuple(image_shape)
+        self.num_classes = num_classes
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_val = num_val
+        self.split_seed = split_seed
+        self.seed = seed
+        self.num_workers = num_workers
+        self.pin_memory = pin_memory
+        self._train_loader: ResumableLoader | None = None
+        self._train_state: dict[str, Any] = {}
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        if hasattr(self, "train_set"):
+            return
+        whole, test = self.source.load()
+        for images in (whole, test):
+            self._check(images)
+        if len(whole) - self.num_val < self.batch_size:
+            raise ValueError(
+                f"{len(whole)} training images are too few for a num_val of {self.num_val} and a batch of "
+                f"{self.batch_size}: make num_val or batch_size smaller."
+            )
+        rows = shuffled(len(whole), "validation", self.split_seed)
+        self.train_set = Subset(whole, rows[self.num_val :].sort().values)
+        self.val_set = Subset(whole, rows[: self.num_val].sort().values)
+        self.test_set = test
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far training has come; Lightning itself restores loaders in mid-epoch only."""
+        return self._train_state if self._train_loader is None else self._train_loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._train_state = state_dict
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches in training order, from its start or from where a resumed run stopped."""
+        self._train_loader = ResumableLoader(
+            self.train_set,
+            sampler=self._train_order(),
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.num_workers > 0,
+        )
+        if self._train_state:
+            self._train_loader.load_state_dict(self._train_state)
+        return self._train_loader
+
+    def train_eval_dataloader(self) -> DataLoader[Batch]:
+        """Every training image once, in sequence, for evaluation."""
+        return self._eval_loader(self.train_set)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader(self.val_set)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._eval_loader(self.test_set)
+
+    def initial_batch(self, size: int) -> Batch:
+        """The first `size` images in training order, the same on all ranks, to initialise a model on.
+
+        Raises ValueError where there are fewer training images.
+        """
+        if not 1 <= size <= len(self.train_set):
+            raise ValueError(
+                f"The initial batch takes between 1 and {len(self.train_set)} training images, got {size}."
+            )
+        return self.train_set[self._train_order().epoch(0)[:size].tolist()]
+
+    def _check(self, images: ImageSet) -> None:
+        if images.image_shape != self.image_shape:
+            raise ValueError(
+                f"image_shape is declared as {self.image_shape}, but {type(self.source).__name__} has images "
+                f"of {images.image_shape}: set image_shape to that."
+            )
+        if self.num_classes is None:
+            return
+        lowest, highest = int(images.labels.min()), int(images.labels.max())
+        if lowest < 0 or highest >= self.num_classes:
+            raise ValueError(
+                f"num_classes is declared as {self.num_classes}, but {type(self.source).__name__} has labels "
+                f"from {lowest} to {highest} (-1 is no label): set num_classes to fit, or to null."
+            )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _train_order(self) -> TrainOrder:
+        return TrainOrder(len(self.train_set), self.batch_size, self.seed, *self._ranks())
+
+    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
+        return DataLoader(
+            images,
+            sampler=EvalOrder(len(images), self.eval_batch_size, *self._ranks()),
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.num_workers > 0,
+        )

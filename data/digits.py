@@ -1,0 +1,33 @@
+"""scikit-learn's handwritten digits, which need no download."""
+
+import torch
+
+from data.image_set import ImageSet, TensorImages
+from data.order import shuffled
+
+NUM_TEST = 297
+
+
+class Digits:
+    """1,500 training and 297 test images of handwritten digits, (1, 8, 8), ten classes.
+
+    The 17 grey levels 0..16 of the set become 0, 15, .. 240. The split is fixed.
+    """
+
+    def prepare(self) -> None:
+        """Nothing to do: the images are a part of scikit-learn."""
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """The training and the test images; raises ModuleNotFoundError without scikit-learn."""
+        try:
+            from sklearn.datasets import load_digits
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "The digits are a part of scikit-learn, which is missing: run `pip install scikit-learn`."
+            ) from error
+        values, targets = load_digits(return_X_y=True)
+        images = torch.from_numpy(values * 15).to(torch.uint8).view(-1, 1, 8, 8)
+        labels = torch.from_numpy(targets)
+        rows = shuffled(len(images), "digits")
+        test, train = (part.sort().values for part in (rows[:NUM_TEST], rows[NUM_TEST:]))
+        return TensorImages(images[train], labels[train]), TensorImages(images[test], labels[test])

@@ -1,0 +1,24 @@
+"""torchvision's downloads, on machines that may have no network."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
+
+PROBE_SECONDS = 4
+STALL_SECONDS = 60
+
+
+def download(dataset: Callable[..., object], url: str, folder: Path) -> None:
+    """Have a torchvision dataset download itself into a folder, unless its mirror is out of reach.
+
+    url: a file of the mirror, asked for first; torchvision itself waits without end where packets get lost
+    Raises OSError where the mirror does not answer, RuntimeError where torchvision finds a damaged file.
+    """
+    urlopen(url, timeout=PROBE_SECONDS).close()
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        dataset(folder, download=True)
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,134 @@
+"""Fashion-MNIST, from torchvision's mirror or from Debian's archive."""
+
+import gzip
+import logging
+import shutil
+import struct
+import subprocess
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+from torchvision import datasets
+
+from data.download import download
+from data.image_set import ImageSet, TensorImages
+
+logger = logging.getLogger(__name__)
+
+SHAPES = {
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
+}
+PACKAGE = "dataset-fashion-mnist"
+APT_OPTIONS = (
+    "--option=APT::Sandbox::User=root",
+    "--option=Acquire::Retries=0",
+    "--option=Acquire::http::Timeout=10",
+    "--option=Acquire::https::Timeout=10",
+)
+APT_SECONDS = 180
+
+
+class FashionMNIST:
+    """60,000 training and 10,000 test images of clothes, (1, 28, 28), ten classes.
+
+    root: the files lie where torchvision puts them, in root/FashionMNIST/raw
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).expanduser()
+        self.raw = self.root / "FashionMNIST" / "raw"
+
+    def prepare(self) -> None:
+        """Fetch the files that are missing or half-finished.
+
+        Raises RuntimeError where neither torchvision's mirror nor Debian's archive can be reached.
+        """
+        if not damaged_files(self.raw):
+            return
+        self.raw.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.raw.parent / "prepare.lock"):
+            if damaged_files(self.raw):
+                self._fetch()
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """The training and the test images; raises FileNotFoundError where `prepare` has not run."""
+        if damaged := damaged_files(self.raw):
+            raise FileNotFoundError(f"{self.raw} lacks a whole {', '.join(damaged)}: run prepare() first.")
+        train, test = (datasets.FashionMNIST(self.root, train=flag) for flag in (True, False))
+        return (
+            TensorImages(train.data.unsqueeze(1), train.targets),
+            TensorImages(test.data.unsqueeze(1), test.targets),
+        )
+
+    def _fetch(self) -> None:
+        failures = []
+        for name, fetch in (("torchvision's mirror", from_mirror), ("Debian's archive", from_debian)):
+            with TemporaryDirectory(prefix="fetch-", dir=self.raw.parent) as folder:
+                try:
+                    fresh = fetch(Path(folder))
+                    if damaged := damaged_files(fresh):
+                        raise RuntimeError(f"it gave no valid {', '.join(damaged)}")
+                except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+                    failures.append(f"{name} failed ({error})")
+                    continue
+                for file in SHAPES:
+                    (fresh / file).replace(self.raw / file)
+                logger.info("Fashion-MNIST was fetched from %s into %s", name, self.raw)
+                return
+        raise RuntimeError(
+            f"Fashion-MNIST is out of reach: {' and '.join(failures)}. "
+            f"Put these four files, unzipped, into {self.raw} by hand: {', '.join(SHAPES)}."
+        )
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """The files that are missing, or whose header or size is not the one of Fashion-MNIST."""
+
+    def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+        header = struct.pack(f">{1 + len(shape)}I", 0x0800 + len(shape), *shape)
+        if not path.is_file() or path.stat().st_size != len(header) + prod(shape):
+            return False
+        with path.open("rb") as file:
+            return file.read(len(header)) == header
+
+    return [name for name, shape in SHAPES.items() if not is_whole(folder / name, shape)]
+
+
+def from_mirror(folder: Path) -> Path:
+    """Download into an empty folder by torchvision; returns where the files lie."""
+    mirror, (name, _) = datasets.FashionMNIST.mirrors[0], datasets.FashionMNIST.resources[-1]
+    download(datasets.FashionMNIST, mirror + name, folder)
+    return folder / "FashionMNIST" / "raw"
+
+
+def from_debian(folder: Path) -> Path:
+    """Download into an empty folder by apt, without touching the system; returns where the files lie."""
+    lists, cache = folder / "lists", folder / "cache"
+    for place in (lists / "partial", cache / "archives" / "partial"):
+        place.mkdir(parents=True)
+    apt = ["apt-get", *APT_OPTIONS, f"--option=Dir::Cache={cache}"]
+    try:
+        run(*apt, "download", PACKAGE, folder=folder)
+    except RuntimeError:
+        apt += [f"--option=Dir::State::lists={lists}"]
+        run(*apt, "update", folder=folder)
+        run(*apt, "download", PACKAGE, folder=folder)
+    run("dpkg-deb", "-x", *(package.name for package in folder.glob("*.deb")), "unpacked", folder=folder)
+    for name in SHAPES:
+        packed = folder / "unpacked" / "usr" / "share" / "datasets" / "fashion-mnist" / f"{name}.gz"
+        with gzip.open(packed) as source, (folder / name).open("wb") as target:
+            shutil.copyfileobj(source, target)
+    return folder
+
+
+def run(*command: str, folder: Path) -> None:
+    """Run a command in a folder; raises RuntimeError with the last line of what it complained about."""
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=APT_SECONDS)
+    if result.returncode:
+        complaint = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        raise RuntimeError(f"{command[0]} says: {complaint}")

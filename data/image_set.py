@@ -1,0 +1,103 @@
+"""What every source of images gives: sets that are indexed by a whole batch of rows."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class Batch(NamedTuple):
+    """Images with their labels and places.
+
+    images: uint8 (B, C, H, W)
+    labels: int64 (B,), -1 where the set has none
+    index: int64 (B,), the row of each image within its split
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]
+
+
+class ImageSet(Dataset[Batch], ABC):
+    """A fixed sequence of images of one shape, read a batch at a time.
+
+    labels: int64 (N,), -1 where an image has none; known without decoding an image.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    @abstractmethod
+    def __getitem__(self, rows: list[int]) -> Batch:
+        """The images of these rows, in this order."""
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    def prepare(self) -> None:
+        """Make the files present; called by one process a machine, cheap when they are."""
+
+    def load(self) -> tuple[ImageSet, ImageSet]:
+        """The training and the test images; called by every process."""
+
+
+class TensorImages(ImageSet):
+    """Images held in memory.
+
+    images: uint8 (N, C, H, W)
+    labels: integers (N,), or None where there are none
+    Raises ValueError on another dtype, number of dimensions or length.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}.")
+        if labels is None:
+            labels = torch.full((len(images),), -1)
+        if labels.shape != images.shape[:1] or labels.is_floating_point():
+            raise ValueError(
+                f"labels must be integers ({len(images)},), one for each image, "
+                f"got {labels.dtype} {tuple(labels.shape)}."
+            )
+        self.images = images
+        self.labels = labels.long()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        index = torch.tensor(rows, dtype=torch.long)
+        return Batch(self.images[index], self.labels[index], index)
+
+
+class Subset(ImageSet):
+    """Some rows of another set, counted from zero.
+
+    rows: int64 (N,), rows of `base`
+    """
+
+    def __init__(self, base: ImageSet, rows: Tensor) -> None:
+        self.base = base
+        self.rows = rows
+        self.labels = base.labels[rows]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.base.image_shape
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        index = torch.tensor(rows, dtype=torch.long)
+        return self.base[self.rows[index].tolist()]._replace(index=index)

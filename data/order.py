@@ -1,0 +1,114 @@
+"""The order in which images are served: a pure function of a seed and a position."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from data.image_set import Batch
+
+
+def shuffled(num_rows: int, *key: int | str) -> Tensor:
+    """A permutation of range(num_rows) that depends on nothing but the key.
+
+    Returns int64 (num_rows,).
+    """
+    digest = sha256("/".join(map(str, key)).encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+    return torch.randperm(num_rows, generator=generator)
+
+
+class TrainOrder(Sampler[list[int]]):
+    """Endless shuffled batches, of which one iteration serves an epoch's worth from `position` on.
+
+    batch_size: images of a batch over all ranks; the incomplete last batch of an epoch is dropped
+    position: batches already served since the start of training
+    Raises ValueError where not one batch fits, or where the ranks would get unequal shares.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if not 1 <= batch_size <= num_images:
+            raise ValueError(f"batch_size must lie between 1 and {num_images}, the number of images, got {batch_size}.")
+        if batch_size % world_size:
+            below = batch_size // world_size * world_size
+            nearest = f"{below} or {below + world_size}" if below else f"{world_size}"
+            raise ValueError(
+                f"batch_size {batch_size} counts the images of all ranks and cannot be shared equally by "
+                f"{world_size}: use {nearest}."
+            )
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.num_images // self.batch_size
+
+    def epoch(self, epoch: int) -> Tensor:
+        """Every row in the order of this epoch, the same on all ranks: int64 (num_images,)."""
+        return shuffled(self.num_images, "epoch", self.seed, epoch)
+
+    def batches(self, epoch: int) -> Tensor:
+        """This rank's rows of each batch of an epoch: int64 (len(self), batch_size / world_size)."""
+        whole = self.epoch(epoch)[: len(self) * self.batch_size].view(len(self), self.batch_size)
+        return whole[:, self.rank :: self.world_size]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, batch = divmod(self.position, len(self))
+        for rows in self.batches(epoch)[batch:]:
+            yield rows.tolist()
+        if batch:
+            for rows in self.batches(epoch + 1)[:batch]:
+                yield rows.tolist()
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """Loads the batches of a `TrainOrder` and remembers how many the consumer has received.
+
+    Build it with the order as `sampler` and `batch_size=None`. Lightning keeps `state_dict` in checkpoints
+    and hands it back, so a run that stopped in mid-epoch goes on with the next batch.
+    """
+
+    sampler: TrainOrder
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            self.sampler.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.sampler.position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.sampler.position = state_dict["position"]
+
+
+class EvalOrder(Sampler[list[int]]):
+    """Every image in sequence, with equally many batches for every rank.
+
+    batch_size: images of a batch over all ranks, rounded up to a multiple of world_size
+    The rows are padded to a multiple of world_size by starting again from the first: a consumer that is to
+    count each image once drops by `Batch.index` what it has seen before.
+    Raises ValueError without images or with an empty batch.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if num_images < 1 or batch_size < 1:
+            raise ValueError(
+                f"Evaluation needs images and a batch_size of at least 1, got {num_images} images "
+                f"in batches of {batch_size}."
+            )
+        padded = torch.arange(-(-num_images // world_size) * world_size) % num_images
+        self.batches = torch.split(padded[rank::world_size], -(-batch_size // world_size))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for rows in self.batches:
+            yield rows.tolist()
