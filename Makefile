@@ -1,0 +1,36 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+demo: .venv/core ## train a small Glow on Fashion-MNIST for eight minutes, test it, draw samples
+	$(BIN)/python train.py experiment=demo run_id=demo resume=auto
+	$(BIN)/python sample.py ckpt=outputs/demo/best.safetensors 'temperature=[0.5,0.7,0.85,1]' num_samples=8 out=outputs/demo/sampled
+	@echo "outputs/demo/real.png: real images to compare with"
+
+test: .venv/test ## run the tests; ARGS="-m ''" takes the slow ones along
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/test ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove the environment and caches; data and runs stay
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.venv/core: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --editable .
+	@touch $@
+
+.venv/test: .venv/core
+	$(BIN)/pip install --editable '.[test]'
+	@touch $@

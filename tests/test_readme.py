@@ -1,0 +1,147 @@
+"""The README is true: its commands run as printed (at tiny sizes), its examples hold, its files exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+import data
+import sample
+import train
+from scripts import evaluate
+from tests.run import CONF
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in blocks("bash")
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.startswith("python ")
+]
+JOBS = [command for command in COMMANDS if not {"-m", "--help"} & set(command)]
+
+SCRIPTS = {
+    "train.py": (
+        train.main,
+        "train",
+        ["trainer.max_steps=2", "callbacks.progress=null", "training.num_init_images=16", "trainer.log_every_n_steps=1"],
+    ),
+    "sample.py": (sample.main, "sample", ["batch_size=8"]),
+    "scripts/evaluate.py": (evaluate.main, "evaluate", []),
+}
+TINY_TRAINING = {
+    "data.batch_size": "8",
+    "data.num_val": "8",
+    "model.hidden_channels": "4",
+    "+trainer.enable_progress_bar": "false",
+}
+
+
+def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
+    return data.TensorImages(torch.randint(0, 256, (40, *shape), dtype=torch.uint8), torch.arange(40) % 10)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos, where the commands run one after the other."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    for k in range(100):
+        pixels = torch.randint(0, 256, (70, 90, 3), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(folder / "photos" / f"{k}.png")
+    return folder
+
+
+def run(command: list[str]) -> None:
+    _, script, *overrides = command
+    main, config, extra = SCRIPTS[script]
+    given = {override.split("=")[0]: override for override in overrides}
+    if script == "train.py":
+        names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
+        extra = [*extra, f"run_dir=outputs/{names}"]
+        extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
+        if "num_levels" in given:
+            extra += ["model.num_steps=1"]
+    elif "num_samples" in given:
+        overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        cfg = compose(config, [*overrides, *extra])
+    if script == "train.py":
+        Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
+    main(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*GPU available but not used")
+def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)):
+        monkeypatch.setattr(source, "prepare", lambda self: None)
+        monkeypatch.setattr(source, "load", lambda self, shape=shape: (random_set(shape), random_set(shape)))
+    labelled = None
+    for command in JOBS:
+        print(*command)
+        if "model.num_classes=10" in command:
+            labelled = [*command, "run_id=labelled"]
+            run(labelled)
+        elif "label=3" in command:
+            assert labelled is not None
+            run([part.replace("mine", "labelled") for part in command])
+        else:
+            run(command)
+
+
+@pytest.mark.slow
+def test_its_sweep_runs(workplace: Path) -> None:
+    (sweep,) = [command for command in COMMANDS if "-m" in command]
+    tiny = [f"{key}={value}" for key, value in TINY_TRAINING.items()]
+    subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *sweep[2:], "data=digits", "trainer.max_steps=1", "callbacks.progress=null", *tiny],
+        cwd=workplace,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert len(list((workplace / "multirun").glob("*/[0-3]/best.safetensors"))) == 4
+
+
+@pytest.mark.parametrize("command", JOBS, ids=" ".join)
+def test_every_command_composes(command: list[str]) -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        compose(SCRIPTS[command[1]][1], command[2:])
+
+
+def test_help_shows_the_groups() -> None:
+    shown = subprocess.run(
+        [sys.executable, "train.py", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for group in ("data: ", "model: ", "optimizer: ", "trainer: ", "logger: ", "experiment: "):
+        assert group in shown
+
+
+@pytest.mark.parametrize("example", blocks("python"), ids=["library", "transform"])
+def test_its_examples_hold(example: str) -> None:
+    exec(compile(example, "README.md", "exec"), {})
+
+
+def test_what_it_names_exists() -> None:
+    for name in re.findall(r"^    ([\w./]+)  ", TEXT, flags=re.MULTILINE):
+        assert (ROOT / name).exists(), name
+    for target in re.findall(r"\]\(([\w./-]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", TEXT)) <= targets | {"sure"}

@@ -1,0 +1,98 @@
+"""sample.py: grids and single images from a checkpoint alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+import flows
+import sample
+from flows.image_flow import ImageFlow
+from flows.training import save_flow
+from tests.perturb import perturb
+from tests.run import CONF
+
+SMALL = {"image_shape": (1, 8, 8), "num_levels": 2, "num_steps": 1, "hidden_channels": 4, "scale": "tanh2"}
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    return store(tmp_path, flows.build("glow", **SMALL))
+
+
+def store(folder: Path, flow: ImageFlow) -> Path:
+    save_flow(perturb(flow, 0.1), folder / "flow.safetensors")
+    return folder / "flow.safetensors"
+
+
+def run_sample(ckpt: Path, *overrides: str) -> Path:
+    out = ckpt.parent / "out"
+    with initialize_config_dir(CONF, version_base="1.3"):
+        sample.main(compose("sample", [f"ckpt={ckpt}", f"out={out}", "num_samples=12", "nrow=4", *overrides]))
+    return out
+
+
+def read(path: Path) -> torch.Tensor:
+    return pil_to_tensor(Image.open(path))
+
+
+def test_every_image_is_the_one_of_its_seed(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=0.8", "seed=3", "batch_size=5")
+    paths = sorted(out.glob("temperature-0.8/*/*.png"))
+    assert [int(path.stem) for path in paths] == list(range(3, 15))
+    from flows.training import load_flow
+
+    expected = load_flow(ckpt).sample(range(3, 15), 0.8)
+    difference = (torch.stack([read(path) for path in paths]).int() - expected.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-3
+
+
+def test_a_list_of_temperatures_gives_a_row_each_with_the_same_seeds(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=[0,0.5,1]")
+    cell, pad = 48, 12
+    grid = read(out / "grid.png")
+    assert grid.shape == (3, 3 * (cell + pad) + pad, 4 * (cell + pad) + pad)
+    for row, temperature in enumerate(["0", "0.5", "1"]):
+        for column in range(4):
+            image = read(out / f"temperature-{temperature}/00000000/{column:08d}.png")
+            top, left = pad + row * (cell + pad), pad + column * (cell + pad)
+            shown = grid[:1, top : top + cell : 6, left : left + cell : 6]
+            assert torch.equal(shown, image)
+    mode = [read(path) for path in out.glob("temperature-0/*/*.png")]
+    assert len(mode) == 12 and all(torch.equal(image, mode[0]) for image in mode)
+
+
+def test_many_samples_are_spread_over_folders_of_a_thousand(ckpt: Path) -> None:
+    out = run_sample(ckpt, "num_samples=2100", "seed=500", "batch_size=512")
+    counts = {folder.name: len(list(folder.iterdir())) for folder in out.glob("temperature-0.7/*")}
+    assert counts == {"00000000": 500, "00001000": 1000, "00002000": 600}
+
+
+def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None:
+    ckpt = store(tmp_path, flows.build("glow", **SMALL, num_classes=3))
+    from flows.training import load_flow
+
+    flow = load_flow(ckpt)
+    for overrides, label in (["label=2"], [2] * 12), ([], [0, 1, 2] * 4):
+        out = run_sample(ckpt, *overrides)
+        expected = flow.sample(range(12), 0.7, torch.tensor(label))
+        shown = torch.stack([read(path) for path in sorted(out.glob("temperature-0.7/*/*.png"))])
+        assert (shown.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("num_samples=0", "num_samples is at least 1, got 0"),
+        ("temperature=-0.5", "temperature is at least 0, got -0.5"),
+        ("label=1", "trained without labels"),
+        ("device=xpu:9", "device 'xpu:9' is not on this machine"),
+        ("ckpt=nowhere.ckpt", "nowhere.ckpt does not exist"),
+    ],
+)
+def test_wrong_use_is_named(ckpt: Path, override: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        run_sample(ckpt, override)
