@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 class CIFAR10:
     """50,000 training and 10,000 test photographs, (3, 32, 32), ten classes.
 
-    root: the files lie where torchvision puts them, in root/cifar-10-batches-py
+    Args:
+        root: the files lie where torchvision puts them, in root/cifar-10-batches-py.
     """
 
     def __init__(self, root: str) -> None:
@@ -26,7 +27,8 @@ class CIFAR10:
     def prepare(self) -> None:
         """Unpack the archive where it lies in root, else download it.
 
-        Raises RuntimeError where it is out of reach.
+        Raises:
+            RuntimeError: if it is out of reach; the message says what to put where.
         """
         if self._is_whole():
             return
@@ -36,7 +38,11 @@ class CIFAR10:
                 self._fetch()
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training and the test images; raises FileNotFoundError where `prepare` has not run."""
+        """Return the training and the test images.
+
+        Raises:
+            FileNotFoundError: if `prepare` has not run.
+        """
         if not self._is_whole():
             raise FileNotFoundError(f"{self.root} lacks the files of CIFAR-10: run its prepare() first.")
         return self._read(train=True), self._read(train=False)

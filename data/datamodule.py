@@ -13,15 +13,22 @@ from data.order import EvalOrder, ResumableLoader, TrainOrder, shuffled
 class ImageData(LightningDataModule):
     """Training, validation and test batches of uint8 images.
 
-    source: where the images come from
-    image_shape: (C, H, W) that the source must have
-    num_classes: how many classes its labels must name, or None where labels are of no interest
-    batch_size, eval_batch_size: images of a batch over all ranks
-    num_val: training images set aside for validation, picked by split_seed
-    seed: of the training order
-    Raises ValueError on values out of range; `setup` does so where the images are not as declared.
-
     The order is the module's own, so build the trainer with `use_distributed_sampler=False`.
+
+    Args:
+        source: where the images come from.
+        image_shape: (C, H, W) that the source must have.
+        num_classes: its labels must lie between 0 and num_classes - 1; None where labels are of no interest.
+        batch_size: images of a training batch over all ranks.
+        eval_batch_size: images of an evaluation batch over all ranks.
+        num_val: training images set aside for validation.
+        split_seed: picks the images that are set aside.
+        seed: of the training order.
+        num_workers: processes that load batches, for each loader; 0 loads them in this one.
+        pin_memory: whether to put batches into page-locked memory.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
     """
 
     train_set: ImageSet
@@ -67,9 +74,15 @@ class ImageData(LightningDataModule):
         self._train_state: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
+        """Make the files of the source present."""
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
+        """Load and split the images, at the first call only.
+
+        Raises:
+            ValueError: if the images or labels are not as declared, or too few are left to train on.
+        """
         if hasattr(self, "train_set"):
             return
         whole, test = self.source.load()
@@ -86,14 +99,19 @@ class ImageData(LightningDataModule):
         self.test_set = test
 
     def state_dict(self) -> dict[str, Any]:
-        """How far training has come; Lightning itself restores loaders in mid-epoch only."""
+        """Return how far training has come; Lightning itself restores loaders in mid-epoch only."""
         return self._train_state if self._train_loader is None else self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next training loader go on from where `state_dict` was taken."""
         self._train_state = state_dict
 
     def train_dataloader(self) -> ResumableLoader:
-        """Batches in training order, from its start or from where a resumed run stopped."""
+        """Return batches in training order, from its start or from where a resumed run stopped.
+
+        Raises:
+            ValueError: if the ranks cannot share a batch equally.
+        """
         self._train_loader = ResumableLoader(
             self.train_set,
             sampler=self._train_order(),
@@ -107,19 +125,22 @@ class ImageData(LightningDataModule):
         return self._train_loader
 
     def train_eval_dataloader(self) -> DataLoader[Batch]:
-        """Every training image once, in sequence, for evaluation."""
+        """Return batches of all training images in sequence, for evaluation."""
         return self._eval_loader(self.train_set)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        """Return batches of the validation images in sequence."""
         return self._eval_loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader[Batch]:
+        """Return batches of the test images in sequence."""
         return self._eval_loader(self.test_set)
 
     def initial_batch(self, size: int) -> Batch:
-        """The first `size` images in training order, the same on all ranks, to initialise a model on.
+        """Return the first `size` images in training order, the same on all ranks, to initialise a model on.
 
-        Raises ValueError where there are fewer training images.
+        Raises:
+            ValueError: if size is below 1 or above the number of training images.
         """
         if not 1 <= size <= len(self.train_set):
             raise ValueError(

@@ -15,10 +15,14 @@ class Digits:
     """
 
     def prepare(self) -> None:
-        """Nothing to do: the images are a part of scikit-learn."""
+        """Do nothing: the images are a part of scikit-learn."""
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training and the test images; raises ModuleNotFoundError without scikit-learn."""
+        """Return the training and the test images.
+
+        Raises:
+            ModuleNotFoundError: if scikit-learn is missing.
+        """
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:

@@ -12,8 +12,14 @@ STALL_SECONDS = 60
 def download(dataset: Callable[..., object], url: str, folder: Path) -> None:
     """Have a torchvision dataset download itself into a folder, unless its mirror is out of reach.
 
-    url: a file of the mirror, asked for first; torchvision itself waits without end where packets get lost
-    Raises OSError where the mirror does not answer, RuntimeError where torchvision finds a damaged file.
+    Args:
+        dataset: called as `dataset(folder, download=True)`.
+        url: a file of the mirror, asked for first; torchvision itself waits without end where packets get lost.
+        folder: the root of the data set.
+
+    Raises:
+        OSError: if the mirror does not answer.
+        RuntimeError: if torchvision finds a damaged file.
     """
     urlopen(url, timeout=PROBE_SECONDS).close()
     before = socket.getdefaulttimeout()

@@ -36,7 +36,8 @@ APT_SECONDS = 180
 class FashionMNIST:
     """60,000 training and 10,000 test images of clothes, (1, 28, 28), ten classes.
 
-    root: the files lie where torchvision puts them, in root/FashionMNIST/raw
+    Args:
+        root: the files lie where torchvision puts them, in root/FashionMNIST/raw.
     """
 
     def __init__(self, root: str) -> None:
@@ -46,7 +47,9 @@ class FashionMNIST:
     def prepare(self) -> None:
         """Fetch the files that are missing or half-finished.
 
-        Raises RuntimeError where neither torchvision's mirror nor Debian's archive can be reached.
+        Raises:
+            RuntimeError: if neither torchvision's mirror nor Debian's archive gives them; the message says what to
+                put where.
         """
         if not damaged_files(self.raw):
             return
@@ -56,7 +59,11 @@ class FashionMNIST:
                 self._fetch()
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training and the test images; raises FileNotFoundError where `prepare` has not run."""
+        """Return the training and the test images.
+
+        Raises:
+            FileNotFoundError: if `prepare` has not run.
+        """
         if damaged := damaged_files(self.raw):
             raise FileNotFoundError(f"{self.raw} lacks a whole {', '.join(damaged)}: run prepare() first.")
         train, test = (datasets.FashionMNIST(self.root, train=flag) for flag in (True, False))
@@ -87,7 +94,7 @@ class FashionMNIST:
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """The files that are missing, or whose header or size is not the one of Fashion-MNIST."""
+    """Return the names of the files that are missing, or whose header or size is not the one of Fashion-MNIST."""
 
     def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         header = struct.pack(f">{1 + len(shape)}I", 0x0800 + len(shape), *shape)
@@ -100,14 +107,31 @@ def damaged_files(folder: Path) -> list[str]:
 
 
 def from_mirror(folder: Path) -> Path:
-    """Download into an empty folder by torchvision; returns where the files lie."""
+    """Download into an empty folder by torchvision.
+
+    Returns:
+        The folder where the files lie.
+
+    Raises:
+        OSError: if the mirror does not answer.
+        RuntimeError: if a file arrives damaged.
+    """
     mirror, (name, _) = datasets.FashionMNIST.mirrors[0], datasets.FashionMNIST.resources[-1]
     download(datasets.FashionMNIST, mirror + name, folder)
     return folder / "FashionMNIST" / "raw"
 
 
 def from_debian(folder: Path) -> Path:
-    """Download into an empty folder by apt, without touching the system; returns where the files lie."""
+    """Download into an empty folder by apt, without touching the system.
+
+    Returns:
+        The folder where the files lie.
+
+    Raises:
+        OSError: if a command or an expected file is missing.
+        RuntimeError: if a command fails.
+        subprocess.TimeoutExpired: if a command does not end.
+    """
     lists, cache = folder / "lists", folder / "cache"
     for place in (lists / "partial", cache / "archives" / "partial"):
         place.mkdir(parents=True)
@@ -127,7 +151,13 @@ def from_debian(folder: Path) -> Path:
 
 
 def run(*command: str, folder: Path) -> None:
-    """Run a command in a folder; raises RuntimeError with the last line of what it complained about."""
+    """Run a command in a folder.
+
+    Raises:
+        OSError: if there is no such command.
+        RuntimeError: if it fails; the message ends in the last line of what it complained about.
+        subprocess.TimeoutExpired: if it takes longer than APT_SECONDS.
+    """
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=APT_SECONDS)
     if result.returncode:
         complaint = (result.stderr.strip().splitlines() or ["no message"])[-1]

@@ -20,11 +20,18 @@ MODES = {1: "L", 3: "RGB"}
 class ImageFolder:
     """The images of a folder and of its subfolders, scaled to cover image_shape and cropped at their centre.
 
-    image_shape: (C, H, W); C is 1 for grey, 3 for colour
     The subfolders train/ and test/ are the splits where both are there; else `seed` picks `test_fraction` of
     all images for the test. Images in class subfolders are labelled by the place of the class among the
     sorted names, images outside of any have the label -1. Hidden files and folders are passed over.
-    Raises ValueError on an impossible shape or fraction.
+
+    Args:
+        root: the folder.
+        image_shape: (C, H, W); C is 1 for grey, 3 for colour.
+        seed: picks the test images where there are no splits.
+        test_fraction: share of the test images where there are no splits, between 0 and 1.
+
+    Raises:
+        ValueError: if the shape or the fraction is impossible.
     """
 
     def __init__(self, root: str, image_shape: Sequence[int], seed: int = 0, test_fraction: float = 0.1) -> None:
@@ -40,13 +47,20 @@ class ImageFolder:
         self.test_fraction = test_fraction
 
     def prepare(self) -> None:
-        """Check that there are images; raises what `load` raises."""
+        """Check that there are images.
+
+        Raises:
+            FileNotFoundError: as `load`.
+            ValueError: as `load`.
+        """
         self.load()
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training and the test images.
+        """Return the training and the test images.
 
-        Raises FileNotFoundError for a missing folder or one without images, ValueError for a single image.
+        Raises:
+            FileNotFoundError: if a folder is missing or holds no image.
+            ValueError: if there is a single image to split.
         """
         train, test = self.root / "train", self.root / "test"
         if train.is_dir() and test.is_dir():
@@ -68,8 +82,13 @@ class ImageFolder:
 class ImageFiles(ImageSet):
     """Image files below a folder, decoded when they are asked for.
 
-    paths: relative to root, as `list_images` gives them
-    Raises ValueError, with the file's name, on reading one that cannot be decoded.
+    Reading one that cannot be decoded raises ValueError, with the file's name.
+
+    Args:
+        root: the folder.
+        paths: relative to root, as `list_images` gives them.
+        classes: names of the top folders, of which a label is the place.
+        image_shape: (C, H, W) that every image is brought to.
     """
 
     def __init__(self, root: Path, paths: list[Path], classes: list[str], image_shape: tuple[int, int, int]) -> None:
@@ -81,6 +100,7 @@ class ImageFiles(ImageSet):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
         return self.shape
 
     def __getitem__(self, rows: list[int]) -> Batch:
@@ -90,7 +110,11 @@ class ImageFiles(ImageSet):
 
 
 def list_images(root: Path) -> list[Path]:
-    """The sorted paths, relative to root, of the images below it; raises FileNotFoundError without any."""
+    """Return the sorted paths, relative to root, of the images below it.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no image below it.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {root}: give the folder that holds your images.")
     found = []
@@ -106,14 +130,22 @@ def list_images(root: Path) -> list[Path]:
 
 
 def class_names(paths: list[Path]) -> list[str]:
-    """The sorted names of the top folders."""
+    """Return the sorted names of the top folders."""
     return sorted({path.parts[0] for path in paths if len(path.parts) > 1})
 
 
 def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """One image file as uint8 (C, H, W): its first frame, upright, on white, scaled and cropped.
+    """Return the first frame of an image file, upright, on white, scaled and cropped.
 
-    Raises ValueError, with the file's name, where it cannot be decoded.
+    Args:
+        path: the file.
+        image_shape: (C, H, W); C is 1 for grey, 3 for colour.
+
+    Returns:
+        uint8 `(C, H, W)`.
+
+    Raises:
+        ValueError: if it cannot be decoded; the message names the file.
     """
     channels, height, width = image_shape
     try:
@@ -126,7 +158,11 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 def flatten(image: Image.Image, mode: str) -> Image.Image:
-    """An image of any mode as 8-bit grey or colour, transparent parts on white."""
+    """Return an image of any mode as 8-bit grey ("L") or colour ("RGB"), transparent parts on white.
+
+    Raises:
+        ValueError: if its levels are floating-point or do not fit in 16 bits.
+    """
     if image.mode.startswith("I"):
         levels = np.asarray(image, dtype=np.int64)
         if levels.min() < 0 or levels.max() > 65535:

@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 class Batch(NamedTuple):
     """Images with their labels and places.
 
-    images: uint8 (B, C, H, W)
-    labels: int64 (B,), -1 where the set has none
-    index: int64 (B,), the row of each image within its split
+    Args:
+        images: uint8 `(B, C, H, W)`.
+        labels: int64 `(B,)`, -1 where an image has none.
+        index: int64 `(B,)`, the row of each image within its split.
     """
 
     images: Tensor
@@ -22,12 +23,10 @@ class Batch(NamedTuple):
 
 
 class ImageSet(Dataset[Batch], ABC):
-    """A fixed sequence of images of one shape, read a batch at a time.
-
-    labels: int64 (N,), -1 where an image has none; known without decoding an image.
-    """
+    """A fixed sequence of images of one shape, read a batch at a time."""
 
     labels: Tensor
+    """int64 `(N,)`, -1 where an image has none; known without decoding an image."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,7 +38,7 @@ class ImageSet(Dataset[Batch], ABC):
 
     @abstractmethod
     def __getitem__(self, rows: list[int]) -> Batch:
-        """The images of these rows, in this order."""
+        """Return the images of these rows, in this order."""
 
 
 class Source(Protocol):
@@ -49,15 +48,18 @@ class Source(Protocol):
         """Make the files present; called by one process a machine, cheap when they are."""
 
     def load(self) -> tuple[ImageSet, ImageSet]:
-        """The training and the test images; called by every process."""
+        """Return the training and the test images; called by every process."""
 
 
 class TensorImages(ImageSet):
     """Images held in memory.
 
-    images: uint8 (N, C, H, W)
-    labels: integers (N,), or None where there are none
-    Raises ValueError on another dtype, number of dimensions or length.
+    Args:
+        images: uint8 `(N, C, H, W)`.
+        labels: integers `(N,)`; None where there are none.
+
+    Raises:
+        ValueError: if a dtype, a number of dimensions or a length is not as above.
     """
 
     def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
@@ -75,6 +77,7 @@ class TensorImages(ImageSet):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
@@ -86,7 +89,9 @@ class TensorImages(ImageSet):
 class Subset(ImageSet):
     """Some rows of another set, counted from zero.
 
-    rows: int64 (N,), rows of `base`
+    Args:
+        base: the other set.
+        rows: int64 `(N,)`, rows of `base`.
     """
 
     def __init__(self, base: ImageSet, rows: Tensor) -> None:
@@ -96,6 +101,7 @@ class Subset(ImageSet):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
         return self.base.image_shape
 
     def __getitem__(self, rows: list[int]) -> Batch:

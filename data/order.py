@@ -12,9 +12,11 @@ from data.image_set import Batch
 
 
 def shuffled(num_rows: int, *key: int | str) -> Tensor:
-    """A permutation of range(num_rows) that depends on nothing but the key.
+    """Return a permutation of range(num_rows) that depends on nothing but the key: int64 `(num_rows,)`.
 
-    Returns int64 (num_rows,).
+    Args:
+        num_rows: how many rows to permute.
+        *key: what the permutation is for, such as a purpose, a seed and an epoch.
     """
     digest = sha256("/".join(map(str, key)).encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
@@ -24,9 +26,17 @@ def shuffled(num_rows: int, *key: int | str) -> Tensor:
 class TrainOrder(Sampler[list[int]]):
     """Endless shuffled batches, of which one iteration serves an epoch's worth from `position` on.
 
-    batch_size: images of a batch over all ranks; the incomplete last batch of an epoch is dropped
-    position: batches already served since the start of training
-    Raises ValueError where not one batch fits, or where the ranks would get unequal shares.
+    The attribute `position` counts the batches already served since the start of training.
+
+    Args:
+        num_images: images of the set.
+        batch_size: images of a batch over all ranks; the incomplete last batch of an epoch is dropped.
+        seed: of the shuffling.
+        rank: whose share of each batch to serve.
+        world_size: number of ranks.
+
+    Raises:
+        ValueError: if not one batch fits, or if the ranks would get unequal shares.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -50,11 +60,11 @@ class TrainOrder(Sampler[list[int]]):
         return self.num_images // self.batch_size
 
     def epoch(self, epoch: int) -> Tensor:
-        """Every row in the order of this epoch, the same on all ranks: int64 (num_images,)."""
+        """Return every row in the order of an epoch, the same on all ranks: int64 `(num_images,)`."""
         return shuffled(self.num_images, "epoch", self.seed, epoch)
 
     def batches(self, epoch: int) -> Tensor:
-        """This rank's rows of each batch of an epoch: int64 (len(self), batch_size / world_size)."""
+        """Return this rank's rows of each batch of an epoch: int64 `(len(self), batch_size / world_size)`."""
         whole = self.epoch(epoch)[: len(self) * self.batch_size].view(len(self), self.batch_size)
         return whole[:, self.rank :: self.world_size]
 
@@ -82,19 +92,28 @@ class ResumableLoader(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the position: how many batches the consumer has received."""
         return {"position": self.sampler.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the position that `state_dict` holds."""
         self.sampler.position = state_dict["position"]
 
 
 class EvalOrder(Sampler[list[int]]):
     """Every image in sequence, with equally many batches for every rank.
 
-    batch_size: images of a batch over all ranks, rounded up to a multiple of world_size
     The rows are padded to a multiple of world_size by starting again from the first: a consumer that is to
     count each image once drops by `Batch.index` what it has seen before.
-    Raises ValueError without images or with an empty batch.
+
+    Args:
+        num_images: images of the set.
+        batch_size: images of a batch over all ranks, rounded up to a multiple of world_size.
+        rank: whose share of each batch to serve.
+        world_size: number of ranks.
+
+    Raises:
+        ValueError: if there are no images, or none in a batch.
     """
 
     def __init__(self, num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:

@@ -1,6 +1,8 @@
 """scripts/evaluate.py: the same number as the run that made the checkpoint, and a tighter bound under its own name."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,13 @@ def test_the_importance_weighted_bound_is_tighter_and_named_so(run_dir: Path) ->
 def test_an_unknown_split_is_named(run_dir: Path) -> None:
     with pytest.raises(ValueError, match="split is one of train, val, test; got 'tests' \\(did you mean 'test'"):
         run_evaluate(run_dir, "split=tests")
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_shell(run_dir: Path, tmp_path: Path) -> None:
+    script = str(Path(CONF).parent / "scripts/evaluate.py")
+    command = [sys.executable, script, f"ckpt={run_dir}/best.safetensors", "data=digits", "num_draws=2"]
+    shown = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    summary = read_summary(run_dir / "summary.json")
+    assert json.loads(shown)["bits_per_dim"] == pytest.approx(summary["test_bits_per_dim"], rel=1e-6)
+    assert not list(tmp_path.iterdir())

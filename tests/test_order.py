@@ -1,3 +1,5 @@
+"""The order of the images: each at most once an epoch, shared by the ranks, and resumed with the next batch."""
+
 from itertools import chain, islice
 from pathlib import Path
 

@@ -38,7 +38,12 @@ SCRIPTS = {
     "train.py": (
         train.main,
         "train",
-        ["trainer.max_steps=2", "callbacks.progress=null", "training.num_init_images=16", "trainer.log_every_n_steps=1"],
+        [
+            "trainer.max_steps=2",
+            "callbacks.progress=null",
+            "training.num_init_images=16",
+            "trainer.log_every_n_steps=1",
+        ],
     ),
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
     "scripts/evaluate.py": (evaluate.main, "evaluate", []),
@@ -110,7 +115,15 @@ def test_its_sweep_runs(workplace: Path) -> None:
     (sweep,) = [command for command in COMMANDS if "-m" in command]
     tiny = [f"{key}={value}" for key, value in TINY_TRAINING.items()]
     subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *sweep[2:], "data=digits", "trainer.max_steps=1", "callbacks.progress=null", *tiny],
+        [
+            sys.executable,
+            str(ROOT / "train.py"),
+            *sweep[2:],
+            "data=digits",
+            "trainer.max_steps=1",
+            "callbacks.progress=null",
+            *tiny,
+        ],
         cwd=workplace,
         check=True,
         capture_output=True,

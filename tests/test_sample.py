@@ -1,5 +1,7 @@
 """sample.py: grids and single images from a checkpoint alone."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 import flows
 import sample
 from flows.image_flow import ImageFlow
-from flows.training import save_flow
+from flows.training import load_flow, save_flow
 from tests.perturb import perturb
 from tests.run import CONF
 
@@ -43,8 +45,6 @@ def test_every_image_is_the_one_of_its_seed(ckpt: Path) -> None:
     out = run_sample(ckpt, "temperature=0.8", "seed=3", "batch_size=5")
     paths = sorted(out.glob("temperature-0.8/*/*.png"))
     assert [int(path.stem) for path in paths] == list(range(3, 15))
-    from flows.training import load_flow
-
     expected = load_flow(ckpt).sample(range(3, 15), 0.8)
     difference = (torch.stack([read(path) for path in paths]).int() - expected.int()).abs()
     assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-3
@@ -73,8 +73,6 @@ def test_many_samples_are_spread_over_folders_of_a_thousand(ckpt: Path) -> None:
 
 def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None:
     ckpt = store(tmp_path, flows.build("glow", **SMALL, num_classes=3))
-    from flows.training import load_flow
-
     flow = load_flow(ckpt)
     for overrides, label in (["label=2"], [2] * 12), ([], [0, 1, 2] * 4):
         out = run_sample(ckpt, *overrides)
@@ -96,3 +94,13 @@ def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None
 def test_wrong_use_is_named(ckpt: Path, override: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
         run_sample(ckpt, override)
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_shell_and_leaves_only_what_it_says(ckpt: Path) -> None:
+    script = str(Path(CONF).parent / "sample.py")
+    command = [sys.executable, script, f"ckpt={ckpt}", "num_samples=3", "temperature=[0.5,1]"]
+    shown = subprocess.run(command, cwd=ckpt.parent, check=True, capture_output=True, text=True).stdout
+    assert "samples/grid.png" in shown
+    assert sorted(path.name for path in ckpt.parent.iterdir()) == ["flow.safetensors", "samples"]
+    assert len(list((ckpt.parent / "samples").rglob("*.png"))) == 2 * 3 + 1

@@ -1,8 +1,6 @@
 """Training end to end: what a run leaves behind, that it learns, and that a resumed run equals an unbroken one."""
 
 import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,11 @@ import lightning as L
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data import Digits, ImageData
 from flows.likelihood import draw_log_probs, mean_bits_per_dim
-from flows.training import image_grid, load_flow, read_summary, temperature_rows
+from flows.training import PowerEMA, find_resume, image_grid, load_flow, read_summary, temperature_rows
 from tests.run import run_training
 
 
@@ -98,8 +97,6 @@ def test_the_weights_drawn_and_validated_are_the_averaged_ones_stored(run_dir: P
 
 
 def to_tensor(path: Path) -> torch.Tensor:
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
     return pil_to_tensor(Image.open(path))
 
 
@@ -107,11 +104,9 @@ def test_reconstruction_is_exact_and_its_error_logged(run_dir: Path) -> None:
     errors = read_metrics(run_dir, "val/reconstruction_error")
     assert len(errors) == 2 and 0 < max(errors) < 1e-4
     picture = to_tensor(max((run_dir / "reconstructions").glob("step-*.png")))
-    real, reconstructed = picture[:, : picture.shape[1] // 2], picture[:, picture.shape[1] // 2 :]
-    border = picture.shape[1] - 2 * (picture.shape[1] // 2)
-    pad = 2 * 6
-    assert torch.equal(real[:, pad : pad + 48], picture[:, pad + 48 + pad : pad + 48 + pad + 48]), border
-    assert reconstructed.shape == real.shape
+    border, side = 2 * 6, 8 * 6
+    real, reconstructed = (picture[:, top : top + side] for top in (border, 2 * border + side))
+    assert torch.equal(real, reconstructed)
 
 
 def test_a_finished_run_is_not_run_again(run_dir: Path) -> None:
@@ -187,8 +182,6 @@ def test_resume_takes_a_path(unbroken: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from flows.training import find_resume
-
     run_training(tmp_path, *EVERY_STEP, "trainer.max_epochs=1")
     last = tmp_path / "checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
@@ -219,20 +212,17 @@ def test_choices_train_and_test(overrides: list[str], tmp_path: Path) -> None:
 def test_max_steps_in_mid_epoch_still_validates(tmp_path: Path) -> None:
     run_training(tmp_path, "trainer.max_steps=3")
     assert len(read_metrics(tmp_path, "val/bits_per_dim")) == 1
-    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 3
+    assert read_summary(tmp_path / "summary.json")["steps"] == 3
 
 
-@pytest.mark.parametrize("make", [lambda: ["trainer.max_time=00:00:00:01", "trainer.max_epochs=-1"]])
-def test_a_time_limit_ends_with_a_learning_rate_near_zero(make: Callable[[], list[str]], tmp_path: Path) -> None:
-    run_training(tmp_path, *make(), "training.schedule.warmup_steps=0")
+def test_a_time_limit_ends_with_a_learning_rate_near_zero(tmp_path: Path) -> None:
+    run_training(tmp_path, "trainer.max_time=00:00:00:01", "trainer.max_epochs=-1", "training.schedule.warmup_steps=0")
     rates = read_metrics(tmp_path, "lr-Adam")
     assert rates[0] == pytest.approx(2e-3)
     assert rates[-1] < 0.2 * rates[0]
 
 
 def test_weight_averaging_leaves_buffers_alone_and_follows_the_power_law() -> None:
-    from flows.training import PowerEMA
-
     class Module(L.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -252,3 +242,14 @@ def test_weight_averaging_leaves_buffers_alone_and_follows_the_power_law() -> No
     steps = torch.arange(1, count + 1, dtype=torch.float64)
     expected = (steps**2 * steps).sum() / (steps**2).sum()
     assert average.weight.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_offline_gets_the_metrics_and_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run_training(tmp_path, "trainer.max_epochs=1", "logger=wandb", "run_id=test-run")
+    (files,) = (tmp_path / "wandb").glob("offline-run-*/files")
+    pictures = {path.name.split("_")[0] for path in (files / "media/images").iterdir()}
+    assert pictures == {"samples", "reconstructions"}
+    assert len(read_metrics(tmp_path, "val/bits_per_dim")) == 1

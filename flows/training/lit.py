@@ -97,7 +97,15 @@ class LitFlow(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the global gradient norm, and log what it was."""
+        """Clip the global gradient norm, and log what it was.
+
+        Raises:
+            ValueError: if another way of clipping is asked for.
+        """
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(
+                f"gradients are clipped by norm only, got gradient_clip_algorithm {gradient_clip_algorithm}"
+            )
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
         self.log("train/gradient_norm", norm, batch_size=1)
@@ -117,6 +125,7 @@ class LitFlow(L.LightningModule):
             if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
                 elapsed = timer.time_elapsed()
                 done = max(done, elapsed / (elapsed + max(0.0, remaining)))
+                done = self.trainer.strategy.broadcast(done)  # clocks differ, learning rates must not
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:

@@ -19,3 +19,7 @@ class Progress(RichProgressBar):
         """Return what stands beside the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: metrics[key] for key, name in NAMES.items() if key in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Return what stands before the bar; a run that its time limits has no number of epochs."""
+        return super()._get_train_description(current_epoch).replace("/-2", "")

@@ -1,0 +1,55 @@
+"""Two ranks equal one: the same images, noise, steps and results, in one run folder."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows.training import read_summary
+from tests.run import CONF, TINY
+
+pytestmark = pytest.mark.slow
+
+TRAIN = str(Path(CONF).parent / "train.py")
+
+
+def run(folder: Path, *overrides: str) -> Path:
+    """Run train.py as a user would, in two minutes at most."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, TRAIN, *TINY, "model.num_steps=2", "trainer.max_steps=20", *overrides]
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
+    return folder / "outputs"
+
+
+def test_two_ranks_equal_one(tmp_path: Path) -> None:
+    run(tmp_path, "run_id=one")
+    outputs = run(tmp_path, "run_id=two", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    assert sorted(path.name for path in outputs.iterdir()) == ["one", "two"]
+
+    one, two = (torch.load(outputs / run / "checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
+    for key in ("state_dict", "current_model_state"):
+        for name, value in one[key].items():
+            torch.testing.assert_close(two[key][name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+    results = [read_summary(outputs / run / "summary.json") for run in ("one", "two")]
+    for result in results:
+        assert result["test_images"] == 297 and result["steps"] == 20 and result["images"] == 20 * 32
+    for key in ("test_bits_per_dim", "test_standard_error", "val_bits_per_dim"):
+        assert results[1][key] == pytest.approx(results[0][key], rel=1e-6)
+
+    logs = []
+    for name in ("one", "two"):
+        with (outputs / name / "metrics.csv").open() as file:
+            norms = [row["train/gradient_norm"] for row in csv.DictReader(file)]
+        logs.append([float(norm) for norm in norms if norm])
+    assert logs[1] == pytest.approx(logs[0], rel=1e-4)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(tmp_path, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=33")
+    assert b"batch_size 33 counts the images of all ranks and cannot be shared equally by 2" in caught.value.stderr

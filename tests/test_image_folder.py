@@ -1,0 +1,83 @@
+"""Image folders: which images are found, how they are labelled and how they are split."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data import ImageFolder
+from tests.images import levels, save
+
+
+def test_images_are_found_in_name_order_with_classes_from_the_top_folders(tmp_path: Path) -> None:
+    places = [
+        "train/a.png",
+        "train/cat/deep/1.PNG",
+        "train/dog/1.png",
+        "train/cat/2.Gif",
+        "test/ant/1.png",
+        "test/dog/1.png",
+    ]
+    for level, place in enumerate(places):
+        save(Image.new("L", (2, 2), level), tmp_path / place)
+    for unwanted in ("train/notes.txt", "train/.hidden.png", "train/.cache/a.png"):
+        (tmp_path / unwanted).parent.mkdir(exist_ok=True)
+        (tmp_path / unwanted).write_text("not an image")
+    train, test = ImageFolder(str(tmp_path), [1, 2, 2]).load()
+    assert (levels(train), train.labels.tolist()) == ([0, 3, 1, 2], [-1, 1, 1, 2])
+    assert (levels(test), test.labels.tolist()) == ([4, 5], [0, 2])
+    assert train[[2, 0]].labels.tolist() == [1, -1]
+    assert train.image_shape == (1, 2, 2)
+
+
+def test_a_folder_without_splits_is_split_by_the_seed(tmp_path: Path) -> None:
+    for level in range(20):
+        save(Image.new("L", (2, 2), level), tmp_path / f"{level:02}.png")
+
+    def split(seed: int) -> tuple[list[int], list[int]]:
+        train, test = ImageFolder(str(tmp_path), (1, 2, 2), seed=seed, test_fraction=0.2).load()
+        return levels(train), levels(test)
+
+    train, test = split(0)
+    assert (len(train), len(test)) == (16, 4)
+    assert sorted(train + test) == list(range(20))
+    assert split(0) == (train, test) != split(1)
+
+
+def test_even_a_tiny_folder_gives_both_splits(tmp_path: Path) -> None:
+    for level in range(2):
+        save(Image.new("L", (2, 2), level), tmp_path / f"{level}.png")
+    for fraction in (0.01, 0.99):
+        train, test = ImageFolder(str(tmp_path), (1, 2, 2), test_fraction=fraction).load()
+        assert (len(train), len(test)) == (1, 1)
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    for level in range(2):
+        save(Image.new("L", (2, 2), level), tmp_path / "elsewhere" / f"{level}.png")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "cats").symlink_to(tmp_path / "elsewhere")
+    train, _ = ImageFolder(str(tmp_path / "root"), (1, 2, 2)).load()
+    assert train.labels.tolist() == [0]
+
+
+def test_missing_empty_and_single_image_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        ImageFolder(str(tmp_path / "nowhere"), (1, 2, 2)).prepare()
+    with pytest.raises(FileNotFoundError, match=r"no image, that is no \.png \.jpg .* \.pgm file"):
+        ImageFolder(str(tmp_path), (1, 2, 2)).prepare()
+    save(Image.new("L", (2, 2)), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="at least two"):
+        ImageFolder(str(tmp_path), (1, 2, 2)).prepare()
+
+
+@pytest.mark.parametrize("image_shape", [(4, 8, 8), (3, 0, 8), (8, 8)])
+def test_an_impossible_shape_is_refused(image_shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="image_shape must be"):
+        ImageFolder(".", image_shape)
+
+
+@pytest.mark.parametrize("fraction", [0, 1])
+def test_a_test_fraction_that_leaves_a_split_empty_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        ImageFolder(".", (1, 8, 8), test_fraction=fraction)
