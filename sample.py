@@ -12,11 +12,12 @@ from pathlib import Path
 import hydra
 import torch
 from omegaconf import DictConfig
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from flows.image_flow import ImageFlow
-from flows.training import image_grid, load_flow, pick_device, save_png
+from flows.training import image_grid, load_flow, pick_device, save_png, set_tf32
 
 SHARD = 1000
 """Images a folder."""
@@ -29,29 +30,28 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"num_samples is at least 1, got {cfg.num_samples}")
     several = not isinstance(cfg.temperature, int | float)
     temperatures = [float(t) for t in cfg.temperature] if several else [float(cfg.temperature)]
-    device = pick_device(cfg.device)
-    flow = load_flow(cfg.ckpt).to(device)
-    out = Path(cfg.out)
-    shown = cfg.nrow if several else cfg.nrow * cfg.nrow
+    folders = {temperature: Path(cfg.out) / f"temperature-{temperature:g}" for temperature in temperatures}
+    for folder in folders.values():
+        if folder.exists():
+            raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
 
-    grid = []
-    for temperature in temperatures:
-        folder = out / f"temperature-{temperature:g}"
+    set_tf32(False)
+    flow = load_flow(cfg.ckpt).to(pick_device(cfg.device))
+    columns = min(cfg.nrow, cfg.num_samples)
+    num_shown = columns if several else min(cfg.nrow * columns, cfg.num_samples)
+    shown = []
+    for temperature, folder in folders.items():
         starts = range(cfg.seed, cfg.seed + cfg.num_samples, cfg.batch_size)
-        for start in track(starts, f"temperature {temperature:g}", transient=True):
-            seeds = range(start, min(start + cfg.batch_size, cfg.seed + cfg.num_samples))
+        for start in track(starts, f"temperature {temperature:g}", console=Console(stderr=True), transient=True):
+            seeds = range(start, min(start + cfg.batch_size, starts.stop))
             images = flow.sample(seeds, temperature, labels(flow, cfg.label, seeds)).cpu()
             for seed, image in zip(seeds, images, strict=True):
                 save_png(image, folder / f"{seed // SHARD * SHARD:08d}" / f"{seed:08d}.png")
-            missing = min(cfg.num_samples, shown) - (start - cfg.seed)
-            grid.append(images[: max(0, missing)])
-    save_png(image_grid(torch.cat(grid), cfg.nrow), out / "grid.png")
-    print(
-        f"{out / 'grid.png'}: temperature {', '.join(f'{t:g}' for t in temperatures)}, a row each"
-        if several
-        else out / "grid.png"
-    )
-    print(f"{out}/temperature-*/: {cfg.num_samples:,} images each, seeds from {cfg.seed}")
+            shown.append(images[: max(0, cfg.seed + num_shown - start)])
+    grid = Path(cfg.out) / "grid.png"
+    save_png(image_grid(torch.cat(shown), columns), grid)
+    print(f"{grid}: {'a row each at' if several else 'at'} temperature {', '.join(f'{t:g}' for t in temperatures)}")
+    print(f"{cfg.out}/temperature-*/: {cfg.num_samples:,} images each, seeds from {cfg.seed}")
 
 
 def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:

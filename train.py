@@ -16,7 +16,8 @@ from typing import Any
 
 import hydra
 import lightning as L
-import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -31,13 +32,15 @@ from flows.training import (
     load_flow,
     new_run_id,
     read_summary,
+    run_name,
     save_flow,
+    set_tf32,
 )
 
 OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
-warnings.filterwarnings("ignore", message="The dirpath has changed")  # a run resumed in another folder
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
@@ -52,9 +55,11 @@ def main(cfg: DictConfig) -> float:
         report(facts, run_dir)
         return facts["val_bits_per_dim"]
 
+    if cfg.resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
+        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
+
     resume = find_resume(run_dir) if cfg.resume == "auto" else cfg.resume
-    torch.backends.cudnn.allow_tf32 = cfg.allow_tf32
-    torch.set_float32_matmul_precision("high" if cfg.allow_tf32 else "highest")
+    set_tf32(cfg.allow_tf32)
     L.seed_everything(cfg.seed, verbose=False)
     lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
     trainer: L.Trainer = instantiate(
@@ -62,27 +67,37 @@ def main(cfg: DictConfig) -> float:
         callbacks=objects(cfg.callbacks),
         logger=objects(cfg.logger),
     )
+    refuse_parallel_jobs_in_a_sweep(trainer)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     if trainer.is_global_zero:
         OmegaConf.save(config, run_dir / "config.yaml")
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
+    summary = RunSummary(
+        summary_path,
+        resumed=resume is not None,
+        seed=cfg.seed,
+        parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
+        test_draws=lit.num_test_draws,
+        test_seed=lit.eval_seed,
+    )
     try:
-        with RunSummary(
-            summary_path,
-            seed=cfg.seed,
-            parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
-            test_draws=lit.num_test_draws,
-            test_seed=lit.eval_seed,
-        ) as summary:
+        with summary:
             summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
     finally:
         if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
             import wandb
 
-            wandb.finish()
+            wandb.finish(exit_code=int(summary.facts["status"] != "completed"))
     report(summary.facts, run_dir)
     return summary.facts["val_bits_per_dim"]
+
+
+def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
+    """Raise ValueError for a local sweep of multi-device jobs, whose ranks would each run the whole sweep."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweeping and trainer.world_size > 1 and "SLURM_JOB_ID" not in os.environ:
+        raise ValueError("a sweep on one machine runs jobs on one device each: set trainer.devices=1")
 
 
 def objects(group: DictConfig | None) -> list[Any]:
@@ -127,7 +142,7 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
         f"\n{facts['test_bits_per_dim']:.4f} bits/dim "
         f"± {facts['test_standard_error']:.4f} on {facts['test_images']:,} test images "
         f"({facts['test_draws']} noise draws each, seed {facts['test_seed']}); "
-        f"{facts['parameters']:,} parameters, {facts['images']:,} training images seen.\n"
+        f"{facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
         f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
         f"best.safetensors.\n"
         f"Try next: python sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"

@@ -137,15 +137,15 @@ class ImageData(LightningDataModule):
         return self._eval_loader(self.test_set)
 
     def initial_batch(self, size: int) -> Batch:
-        """Return the first `size` images in training order, the same on all ranks, to initialise a model on.
+        """Return the first `size` images in training order, or all if there are fewer, to initialise a model on.
+
+        They are the same on all ranks.
 
         Raises:
-            ValueError: if size is below 1 or above the number of training images.
+            ValueError: if size is below 1.
         """
-        if not 1 <= size <= len(self.train_set):
-            raise ValueError(
-                f"The initial batch takes between 1 and {len(self.train_set)} training images, got {size}."
-            )
+        if size < 1:
+            raise ValueError(f"The initial batch takes at least 1 image, got {size}.")
         return self.train_set[self._train_order().epoch(0)[:size].tolist()]
 
     def _check(self, images: ImageSet) -> None:

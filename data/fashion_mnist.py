@@ -41,7 +41,7 @@ class FashionMNIST:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser()
+        self.root = Path(root).expanduser().absolute()  # apt takes relative folders for its own
         self.raw = self.root / "FashionMNIST" / "raw"
 
     def prepare(self) -> None:

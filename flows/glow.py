@@ -29,6 +29,8 @@ PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
 class Glow(ImageFlow):
     """L levels of squeeze, K steps and split; a step is actnorm, 1x1 convolution and coupling.
 
+    The defaults are the original release's; `conf/model/glow.yaml` has those that train best at small sizes.
+
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^num_levels.
         num_levels: L.

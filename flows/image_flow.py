@@ -87,7 +87,8 @@ class ImageFlow(nn.Module):
         if images.dtype != torch.uint8 or images.shape[1:] != self.image_shape:
             expected = f"uint8 images (B, {', '.join(map(str, self.image_shape))})"
             raise ValueError(f"the flow expects {expected}, got {images.dtype} {tuple(images.shape)}")
-        x, bin_log_det = self.dequantize(images, noise)
+        reference = next(self.parameters(), noise)
+        x, bin_log_det = self.dequantize(images, noise.to(reference.dtype))
         zs, log_det = self.multiscale(x, label)
         return zs, log_det + bin_log_det
 
@@ -118,7 +119,8 @@ class ImageFlow(nn.Module):
     def draw_latents(self, seeds: Sequence[int]) -> list[Tensor]:
         """Draw standard normal latents, finest first: one generator and one draw a seed, cut into levels."""
         reference = next(self.parameters())
-        draws = [torch.randn(self.num_dims, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        draws = [torch.randn(self.num_dims, generator=generator, dtype=torch.float32) for generator in generators]
         flat = torch.stack(draws).to(device=reference.device, dtype=reference.dtype)
         parts = torch.split(flat, [math.prod(shape) for shape in self.latent_shapes], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)]

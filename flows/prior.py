@@ -88,7 +88,7 @@ class TopPrior(nn.Module):
         """Return `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
 
         Raises:
-            ValueError: if a class-conditional prior gets no label, or labels outside its classes.
+            ValueError: if a class-conditional prior does not get one label an image.
         """
         if self.embedding is None:
             return self.bias if self.bias is None else self.bias[None]

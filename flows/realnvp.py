@@ -25,7 +25,7 @@ class RealNVP(ImageFlow):
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^(num_levels - 1).
         num_levels: L, the number of scales.
-        hidden_channels: width of the residual networks at the first scale, doubled at each further one.
+        hidden_channels: width of the first residual networks, doubled at every squeeze.
         num_blocks: residual blocks a network.
         num_bits: bits of each grey level, 1 to 8.
         coupling: "affine", "shifted_affine" or "additive".

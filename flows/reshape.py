@@ -1,5 +1,7 @@
 """Bijections without parameters: space to depth, and the logit that opens the unit cube."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,7 +44,7 @@ class Logit(Bijection):
         slope = 1 - 2 * self.alpha
         z = torch.logit(self.alpha + slope * (x + 0.5))
         # d logit(p) / dp = 1 / (p (1 - p)), and -log p - log(1 - p) = softplus(-z) + softplus(z).
-        log_derivative = F.softplus(-z) + F.softplus(z) + torch.log(x.new_tensor(slope))
+        log_derivative = F.softplus(-z) + F.softplus(z) + math.log(slope)
         return z, log_derivative.sum((1, 2, 3))
 
     def inverse(self, z: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -68,4 +67,4 @@ def test_seeds_follow_the_one_seed(tmp_path: Path) -> None:
 
 def test_every_config_says_what_it_is() -> None:
     for path in Path(CONF).rglob("*.yaml"):
-        assert yaml.safe_load(path.read_text()), path
+        assert path.read_text().startswith("# "), path

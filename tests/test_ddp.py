@@ -33,20 +33,20 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     one, two = (torch.load(outputs / run / "checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
     for key in ("state_dict", "current_model_state"):
         for name, value in one[key].items():
-            torch.testing.assert_close(two[key][name], value, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(two[key][name], value, rtol=1e-4, atol=5e-5, msg=name)
 
     results = [read_summary(outputs / run / "summary.json") for run in ("one", "two")]
     for result in results:
         assert result["test_images"] == 297 and result["steps"] == 20 and result["images"] == 20 * 32
-    for key in ("test_bits_per_dim", "test_standard_error", "val_bits_per_dim"):
-        assert results[1][key] == pytest.approx(results[0][key], rel=1e-6)
+    for key, tolerance in {"test_bits_per_dim": 1e-6, "val_bits_per_dim": 1e-6, "test_standard_error": 1e-4}.items():
+        assert results[1][key] == pytest.approx(results[0][key], rel=tolerance), key
 
-    logs = []
-    for name in ("one", "two"):
-        with (outputs / name / "metrics.csv").open() as file:
-            norms = [row["train/gradient_norm"] for row in csv.DictReader(file)]
-        logs.append([float(norm) for norm in norms if norm])
-    assert logs[1] == pytest.approx(logs[0], rel=1e-4)
+    for key in ("train/bits_per_dim", "train/gradient_norm"):
+        logs = []
+        for name in ("one", "two"):
+            with (outputs / name / "metrics.csv").open() as file:
+                logs.append([float(row[key]) for row in csv.DictReader(file) if row[key]])
+        assert logs[1] == pytest.approx(logs[0], rel=1e-4), key
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:

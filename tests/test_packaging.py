@@ -12,7 +12,7 @@ def test_conda_and_pip_users_get_the_same_pins() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(item["pip"] for item in environment if isinstance(item, dict))
-    assert sorted(pip) == sorted(project["dependencies"])
+    assert sorted(pip) == sorted([*project["dependencies"], "-e ."])
     assert f"python{project['requires-python']}" in environment
 
 

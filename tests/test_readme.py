@@ -46,7 +46,7 @@ SCRIPTS = {
         ],
     ),
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
-    "scripts/evaluate.py": (evaluate.main, "evaluate", []),
+    "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=8"]),
 }
 TINY_TRAINING = {
     "data.batch_size": "8",
@@ -79,8 +79,8 @@ def run(command: list[str]) -> None:
         names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
         extra = [*extra, f"run_dir=outputs/{names}"]
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
-        if "num_levels" in given:
-            extra += ["model.num_steps=1"]
+        if "model=realnvp" not in overrides and "-m" not in overrides:
+            extra += ["model.num_steps=1"] if "model.num_steps" not in given else []
     elif "num_samples" in given:
         overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
     with initialize_config_dir(CONF, version_base="1.3"):

@@ -31,10 +31,10 @@ def store(folder: Path, flow: ImageFlow) -> Path:
 
 
 def run_sample(ckpt: Path, *overrides: str) -> Path:
-    out = ckpt.parent / "out"
     with initialize_config_dir(CONF, version_base="1.3"):
-        sample.main(compose("sample", [f"ckpt={ckpt}", f"out={out}", "num_samples=12", "nrow=4", *overrides]))
-    return out
+        cfg = compose("sample", [f"ckpt={ckpt}", f"out={ckpt.parent}/out", "num_samples=12", "nrow=4", *overrides])
+    sample.main(cfg)
+    return Path(cfg.out)
 
 
 def read(path: Path) -> torch.Tensor:
@@ -75,7 +75,7 @@ def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None
     ckpt = store(tmp_path, flows.build("glow", **SMALL, num_classes=3))
     flow = load_flow(ckpt)
     for overrides, label in (["label=2"], [2] * 12), ([], [0, 1, 2] * 4):
-        out = run_sample(ckpt, *overrides)
+        out = run_sample(ckpt, *overrides, f"out={tmp_path}/{len(overrides)}")
         expected = flow.sample(range(12), 0.7, torch.tensor(label))
         shown = torch.stack([read(path) for path in sorted(out.glob("temperature-0.7/*/*.png"))])
         assert (shown.int() - expected.int()).abs().max() <= 1
@@ -104,3 +104,10 @@ def test_it_runs_from_the_shell_and_leaves_only_what_it_says(ckpt: Path) -> None
     assert "samples/grid.png" in shown
     assert sorted(path.name for path in ckpt.parent.iterdir()) == ["flow.safetensors", "samples"]
     assert len(list((ckpt.parent / "samples").rglob("*.png"))) == 2 * 3 + 1
+    assert read(ckpt.parent / "samples/grid.png").shape == (3, 2 * 60 + 12, 3 * 60 + 12)
+
+
+def test_samples_of_two_calls_are_not_mixed(ckpt: Path) -> None:
+    run_sample(ckpt)
+    with pytest.raises(FileExistsError, match=r"temperature-0\.7 holds samples already"):
+        run_sample(ckpt)

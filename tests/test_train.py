@@ -166,6 +166,29 @@ def test_resuming_equals_not_stopping_bit_for_bit(step: int, unbroken: Path, tmp
         assert results[0][key] == results[1][key], key
 
 
+SHIPPED = ["data.batch_size=256", "trainer.max_epochs=3", "trainer.log_every_n_steps=4"]
+"""The checkpoints of the default callbacks: at the end of each epoch, of five steps, and the best."""
+
+
+@pytest.mark.parametrize("lost", [None, "last"])
+def test_resuming_from_the_shipped_checkpoints_equals_not_stopping(lost: str | None, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_training(whole, *SHIPPED)
+    with pytest.raises(RuntimeError, match="the machine failed"):
+        run_training(broken, *SHIPPED, "+callbacks.crash={_target_: tests.test_train.Crash, step: 8}")
+    if lost:
+        (broken / f"checkpoints/{lost}.ckpt").unlink()
+    run_training(broken, *SHIPPED, "resume=auto")
+    one, other = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (whole, broken))
+    for key in ("current_model_state", "state_dict", "optimizer_states"):
+        assert equal(one[key], other[key]), key
+    for key in ("train/bits_per_dim", "val/bits_per_dim", "lr-Adam"):
+        assert read_metrics(whole, key) == read_metrics(broken, key), key
+    one, other = (read_summary(folder / "summary.json") for folder in (whole, broken))
+    assert one["images"] == other["images"] == 15 * 256
+    assert one["test_bits_per_dim"] == other["test_bits_per_dim"]
+
+
 def equal(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
@@ -174,6 +197,22 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(equal, one, other))
     return one == other
+
+
+def test_a_run_is_not_mixed_with_another(unbroken: Path) -> None:
+    with pytest.raises(FileExistsError, match="holds a run: go on with it by resume=auto, or give another run_id"):
+        run_training(unbroken, *EVERY_STEP)
+
+
+def test_divergence_ends_the_run_with_a_message(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match="validation bits/dim is nan at step 5: training diverged; lower"):
+        run_training(tmp_path, *EVERY_STEP, "optimizer.lr=1e30", "training.schedule.warmup_steps=0")
+    assert read_summary(tmp_path / "summary.json")["status"] == "failed"
+
+
+def test_a_conditional_flow_and_its_data_agree_on_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model.num_classes is 7, but data.num_classes is 10"):
+        run_training(tmp_path, "model.num_classes=7")
 
 
 def test_resume_takes_a_path(unbroken: Path, tmp_path: Path) -> None:

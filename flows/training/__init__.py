@@ -1,7 +1,7 @@
 """Training flows with Lightning: steps, averaged weights, pictures, checkpoints, run folders."""
 
 from flows.training.checkpoint import CheckpointError, find_resume, load_flow, save_flow
-from flows.training.device import pick_device
+from flows.training.device import pick_device, set_tf32
 from flows.training.ema import PowerEMA
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.image_grids import ImageGrids
@@ -9,7 +9,7 @@ from flows.training.lit import LitFlow
 from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.progress import Progress
-from flows.training.run import RunSummary, new_run_id, read_summary
+from flows.training.run import RunSummary, new_run_id, read_summary, run_name
 from flows.training.schedule import WarmupDecay
 from flows.training.throughput import Throughput
 
@@ -30,7 +30,9 @@ __all__ = [
     "new_run_id",
     "pick_device",
     "read_summary",
+    "run_name",
     "save_flow",
     "save_png",
+    "set_tf32",
     "temperature_rows",
 ]

@@ -32,8 +32,11 @@ def load_flow(path: str | Path) -> ImageFlow:
         CheckpointError: if the file is missing, damaged or holds no flow.
     """
     spec, weights = _read_safetensors(path) if Path(path).suffix == ".safetensors" else _read_ckpt(path)
-    flow = build(**spec)
-    flow.load_state_dict(weights)
+    try:
+        flow = build(**spec)
+        flow.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: made by another version of this project ({error})") from error
     return flow.eval()
 
 

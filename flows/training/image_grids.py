@@ -59,7 +59,8 @@ class ImageGrids(L.Callback):
         self._show(trainer, "reconstructions", torch.cat([self._real, reconstructed]))
 
     def _show(self, trainer: L.Trainer, name: str, images: Tensor) -> None:
-        picture = image_grid(images, self.num_columns)
+        assert self._real is not None
+        picture = image_grid(images, len(self._real))
         save_png(picture, self.directory / name / f"step-{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

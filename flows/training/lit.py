@@ -1,5 +1,6 @@
 """Training and evaluation steps of a flow."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +31,7 @@ class LitFlow(L.LightningModule):
         optimizer: parameters to optimizer.
         schedule: (step, part of the run done) to the factor on the learning rate.
         seed: of the training noise.
-        num_init_images: images of the data-dependent initialisation.
+        num_init_images: images of the data-dependent initialisation, in one batch.
         num_val_draws: noise draws an image in validation.
         num_test_draws: noise draws an image in the test.
         eval_seed: of the noise of validation and test.
@@ -65,10 +66,20 @@ class LitFlow(L.LightningModule):
         return None if self.flow.num_classes is None else labels
 
     def setup(self, stage: str) -> None:
-        """Initialise from data, on the same images on all ranks, unless a checkpoint is about to be restored."""
+        """Initialise from data, on the same images on all ranks, unless a checkpoint is about to be restored.
+
+        Raises:
+            ValueError: if a class-conditional flow and the data differ in their number of classes.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.flow.num_classes not in (None, data.num_classes):
+            raise ValueError(
+                f"model.num_classes is {self.flow.num_classes}, but data.num_classes is {data.num_classes}: "
+                "a class-conditional flow needs labelled data with as many classes"
+            )
         if stage == "fit" and self.trainer.ckpt_path is None:
-            batch = self.trainer.datamodule.initial_batch(self.num_init_images)  # type: ignore[attr-defined]
-            images, labels, index = (tensor.to(self.device) for tensor in batch)
+            self.flow.to(self.device)  # Lightning moves it later only
+            images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
 
     def _training_noise(self, index: Tensor) -> Tensor:
@@ -83,7 +94,7 @@ class LitFlow(L.LightningModule):
         images, labels, index = batch
         log_prob = self.flow(images, self.label(labels), self._training_noise(index))
         loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
-        self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images))
+        self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -147,8 +158,18 @@ class LitFlow(L.LightningModule):
             self.log("val/reconstruction_error", self.reconstruction_error(batch), batch_size=1, reduce_fx="max")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over the validation set."""
-        self.log("val/bits_per_dim", self._collect().mean, prog_bar=True, batch_size=1)
+        """Log the mean over the validation set.
+
+        Raises:
+            FloatingPointError: if it is not finite: nothing worth storing would follow.
+        """
+        mean = self._collect().mean
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"validation bits/dim is {mean} at step {self.global_step}: training diverged; lower optimizer.lr, "
+                "or resume from the last good checkpoint with a lower one"
+            )
+        self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the bits/dim of each image."""

@@ -1,7 +1,6 @@
 """Metrics as one CSV file that outlives interruptions."""
 
 import csv
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +10,58 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 
+class ContinuingWriter(ExperimentWriter):
+    """Lightning's CSV writer, going on with the file it finds instead of deleting it."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self.path = Path(self.metrics_file_path)
+        self._earlier_rows = self._read()
+        self.metrics_keys = list(self._earlier_rows[0]) if self._earlier_rows else []
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep what is there."""
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def forget_from(self, step: int) -> None:
+        """Drop the earlier rows that a run resumed before `step` logs again."""
+        kept = [row for row in self._earlier_rows if int(row["step"]) < step]
+        if len(kept) < len(self._earlier_rows):
+            partial = self.path.with_suffix(".partial")
+            with partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.metrics_keys)
+                writer.writeheader()
+                writer.writerows(kept)
+            partial.replace(self.path)
+        self._earlier_rows = []
+
+
 class MetricsCSV(CSVLogger):
-    """Lightning's CSVLogger writing `DIR/metrics.csv`, continued by a resumed run instead of begun anew.
+    """Lightning's CSVLogger writing `DIR/metrics.csv`, continued by a resumed run.
 
     Args:
         directory: where `metrics.csv` and `hparams.yaml` go.
     """
 
     def __init__(self, directory: str) -> None:
-        super().__init__(save_dir=directory, name="", version="")
-        self._earlier_rows: list[dict[str, Any]] = []
+        super().__init__(save_dir=directory, name="", version="", flush_logs_every_n_steps=1)
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
-        """Return the writer, having kept the rows of an earlier part of the run."""
+    def experiment(self) -> ContinuingWriter:
+        """Return the writer."""
         if self._experiment is None:
-            path = Path(self.log_dir) / "metrics.csv"
-            if path.exists():
-                with path.open(newline="") as file:
-                    self._earlier_rows = list(csv.DictReader(file))
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-                self._experiment = ExperimentWriter(log_dir=self.log_dir)
+            self._experiment = ContinuingWriter(log_dir=self.log_dir)
         return self._experiment  # type: ignore[return-value]
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Log, and on the first call keep the earlier rows that the resumed run will not log again."""
-        writer = self.experiment
-        if step is not None and self._earlier_rows:
-            writer.metrics = [row for row in self._earlier_rows if int(row["step"]) < step]
-            self._earlier_rows = []
+        """Log a row; the first one of a resumed run tells which earlier rows to keep."""
+        if step is not None:
+            self.experiment.forget_from(step)
         super().log_metrics(metrics, step)

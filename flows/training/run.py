@@ -17,13 +17,25 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 def new_run_id() -> str:
-    """Name a run after its SLURM job and step, else its torchrun job, else the time: the same on all its ranks."""
+    """Name a run after its SLURM job and step, else its torchrun job, else the time: the same on all its ranks.
+
+    Raises:
+        ValueError: if torchrun was given no id.
+    """
     environ = os.environ
     if "SLURM_JOB_ID" in environ:
         return f"slurm-{environ['SLURM_JOB_ID']}-{environ.get('SLURM_STEP_ID', 'batch')}"
-    if environ.get("TORCHELASTIC_RUN_ID", "none") != "none":
+    if "TORCHELASTIC_RUN_ID" in environ:
+        if environ["TORCHELASTIC_RUN_ID"] == "none":
+            raise ValueError("torchrun gave its ranks no common name: use torchrun --standalone, or give run_id=NAME")
         return f"torchrun-{environ['TORCHELASTIC_RUN_ID']}"
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def run_name(run_dir: str) -> str:
+    """Name a run by its folder: `NAME` for `outputs/NAME`, `NAME-3` for job 3 of the sweep `multirun/NAME`."""
+    parent, name = Path(run_dir).parts[-2:]
+    return name if parent == "outputs" else f"{parent}-{name}"
 
 
 class RunSummary:
@@ -34,12 +46,13 @@ class RunSummary:
 
     Args:
         path: of the JSON file.
+        resumed: whether what the file says so far is an earlier part of this run.
         facts: what is known at the start.
     """
 
-    def __init__(self, path: Path, **facts: Any) -> None:
+    def __init__(self, path: Path, *, resumed: bool, **facts: Any) -> None:
         self.path = path
-        self._earlier_seconds = read_summary(path).get("wall_seconds", 0.0)
+        self._earlier_seconds = read_summary(path).get("wall_seconds", 0.0) if resumed else 0.0
         self._start = time.perf_counter()
         self.facts: dict[str, Any] = {"status": "running", **facts, **environment()}
 

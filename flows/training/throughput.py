@@ -58,7 +58,8 @@ class Throughput(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on counting from."""
-        return {"images": self.images, "seconds": self.seconds}
+        pending_seconds = time.perf_counter() - self._since if self._pending_images else 0.0
+        return {"images": self.images + self._pending_images, "seconds": self.seconds + pending_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
