@@ -1,5 +1,7 @@
 """Gaussian priors as affine maps to N(0, I), so that every latent of a flow is standard normal."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,8 @@ class TopPrior(nn.Module):
         shape: (C, H, W) of the latents.
         kind: "position" learns a mean and a sigma for every entry, "channel" one for each channel (Glow's
             learned top prior), "standard" none: N(0, I).
-        num_classes: number of labels for a class-conditional prior (Glow's `ycond`); None for none.
+        num_classes: number of labels of a class-conditional prior (Glow's `ycond`), which adds to them an
+            embedding of the label, for every entry or for each channel alike; None for none.
     """
 
     KINDS = ("position", "channel", "standard")
@@ -66,9 +69,9 @@ class TopPrior(nn.Module):
             raise ValueError(f"top_prior is one of {', '.join(self.KINDS)}, got {kind!r}")
         self.shape = shape
         channels, height, width = shape
-        bias_shape = {"position": (2 * channels, height, width), "channel": (2 * channels, 1, 1)}
-        self.bias = None if kind == "standard" else nn.Parameter(torch.zeros(bias_shape[kind]))
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, 2 * channels)
+        self.h_shape = (2 * channels, height, width) if kind == "position" else (2 * channels, 1, 1)
+        self.bias = None if kind == "standard" else nn.Parameter(torch.zeros(self.h_shape))
+        self.embedding = None if num_classes is None else nn.Embedding(num_classes, math.prod(self.h_shape))
         if self.embedding is not None:
             nn.init.zeros_(self.embedding.weight)
 
@@ -95,5 +98,5 @@ class TopPrior(nn.Module):
         if label is None or label.shape != (batch_size,):
             got = "none" if label is None else tuple(label.shape)
             raise ValueError(f"a class-conditional flow needs a label for each image, ({batch_size},), got {got}")
-        embedded = self.embedding(label)[:, :, None, None]
+        embedded = self.embedding(label).view(-1, *self.h_shape)
         return embedded if self.bias is None else self.bias + embedded

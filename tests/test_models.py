@@ -27,7 +27,7 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "scale": value} for value in SCALES},
     **{f"glow-{value}": {**GLOW, "conditioner": value} for value in HIDDEN_CONVS},
     **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TopPrior.KINDS},
-    "glow-conditional": {**GLOW, "num_classes": 3},
+    **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TopPrior.KINDS},
     "glow-one-level": {**GLOW, "num_levels": 1},
     "realnvp": REALNVP,
     "realnvp-conditional": {**REALNVP, "num_classes": 3},

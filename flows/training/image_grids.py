@@ -15,6 +15,8 @@ from flows.training.lit import LitFlow
 class ImageGrids(L.Callback):
     """Draw at validation: samples (a row per temperature, the same seeds every time) and reconstructions.
 
+    Samples of a class-conditional flow take the classes in turn.
+
     Written to `DIR/samples/step-N.png` and `DIR/reconstructions/step-N.png` (real images above their
     reconstructions), and to W&B and TensorBoard where they log; `DIR/real.png` holds real validation images.
     List it before weight averaging, so that it draws with the averaged weights.
@@ -55,7 +57,10 @@ class ImageGrids(L.Callback):
         with torch.no_grad():
             reconstructed = flow.decode(flow.encode(self._real, label), label)
         seeds = range(len(self._real))
-        self._show(trainer, "samples", temperature_rows(flow, seeds, self.temperatures, label))
+        classes = (
+            None if flow.num_classes is None else torch.arange(len(seeds), device=self._label.device) % flow.num_classes
+        )
+        self._show(trainer, "samples", temperature_rows(flow, seeds, self.temperatures, classes))
         self._show(trainer, "reconstructions", torch.cat([self._real, reconstructed]))
 
     def _show(self, trainer: L.Trainer, name: str, images: Tensor) -> None:
