@@ -10,8 +10,10 @@ Examples:
 
 import logging
 import os
+import sys
 import warnings
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import hydra
@@ -138,6 +140,7 @@ def train_and_test(
 def report(facts: dict[str, Any], run_dir: Path) -> None:
     """Say how the run ended, where its files are and what to try next."""
     folder = os.path.relpath(run_dir)
+    python = "python" if which("python") == sys.executable else os.path.relpath(sys.executable)
     print(
         f"\n{facts['test_bits_per_dim']:.4f} bits/dim "
         f"± {facts['test_standard_error']:.4f} on {facts['test_images']:,} test images "
@@ -145,7 +148,7 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
         f"{facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
         f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
         f"best.safetensors.\n"
-        f"Try next: python sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
+        f"Try next: {python} sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
     )
 
 
