@@ -53,3 +53,9 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run(tmp_path, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=33")
     assert b"batch_size 33 counts the images of all ranks and cannot be shared equally by 2" in caught.value.stderr
+
+
+def test_a_sweep_of_parallel_jobs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(tmp_path, "seed=0,1", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "-m")
+    assert b"a sweep on one machine runs jobs on one device each: set trainer.devices=1" in caught.value.stderr
