@@ -8,50 +8,70 @@ Examples:
 """
 
 from pathlib import Path
+from typing import Any
 
-import hydra
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from flows.arguments import require_positive
 from flows.image_flow import ImageFlow
-from flows.training import image_grid, load_flow, pick_device, save_png, set_tf32
+from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
 
 SHARD = 1000
 """Images a folder."""
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="sample")
+@command_line("conf", "sample")
 def main(cfg: DictConfig) -> None:
-    """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`."""
-    if cfg.num_samples < 1:
-        raise ValueError(f"num_samples is at least 1, got {cfg.num_samples}")
-    several = not isinstance(cfg.temperature, int | float)
-    temperatures = [float(t) for t in cfg.temperature] if several else [float(cfg.temperature)]
-    folders = {temperature: Path(cfg.out) / f"temperature-{temperature:g}" for temperature in temperatures}
+    """Draw as the config says."""
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    check_arguments(draw, arguments)
+    draw(**arguments)
+
+
+def draw(
+    *,
+    ckpt: str,
+    temperature: float | list[float],
+    num_samples: int,
+    seed: int,
+    label: int | None,
+    nrow: int,
+    out: str,
+    device: str,
+    batch_size: int,
+) -> None:
+    """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
+    require_positive(num_samples=num_samples, nrow=nrow, batch_size=batch_size)
+    several = isinstance(temperature, list)
+    temperatures = [float(t) for t in temperature] if isinstance(temperature, list) else [float(temperature)]
+    if not temperatures or min(temperatures) < 0:
+        raise ValueError(f"temperature is a number of at least 0, or a list of such numbers, got {temperature}")
+    folders = {t: Path(out) / f"temperature-{t:g}" for t in temperatures}
     for folder in folders.values():
         if folder.exists():
             raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
 
     set_tf32(False)
-    flow = load_flow(cfg.ckpt).to(pick_device(cfg.device))
-    columns = min(cfg.nrow, cfg.num_samples)
-    num_shown = columns if several else min(cfg.nrow * columns, cfg.num_samples)
+    flow = load_flow(ckpt).to(pick_device(device))
+    columns = min(nrow, num_samples)
+    num_shown = columns if several else min(nrow * columns, num_samples)
     shown = []
-    for temperature, folder in folders.items():
-        starts = range(cfg.seed, cfg.seed + cfg.num_samples, cfg.batch_size)
-        for start in track(starts, f"temperature {temperature:g}", console=Console(stderr=True), transient=True):
-            seeds = range(start, min(start + cfg.batch_size, starts.stop))
-            images = flow.sample(seeds, temperature, labels(flow, cfg.label, seeds)).cpu()
-            for seed, image in zip(seeds, images, strict=True):
-                save_png(image, folder / f"{seed // SHARD * SHARD:08d}" / f"{seed:08d}.png")
-            shown.append(images[: max(0, cfg.seed + num_shown - start)])
-    grid = Path(cfg.out) / "grid.png"
+    for t, folder in folders.items():
+        starts = range(seed, seed + num_samples, batch_size)
+        for start in track(starts, f"temperature {t:g}", console=Console(stderr=True), transient=True):
+            seeds = range(start, min(start + batch_size, starts.stop))
+            images = flow.sample(seeds, t, labels(flow, label, seeds)).cpu()
+            for image_seed, image in zip(seeds, images, strict=True):
+                save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
+            shown.append(images[: max(0, seed + num_shown - start)])
+    grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
     print(f"{grid}: {'a row each at' if several else 'at'} temperature {', '.join(f'{t:g}' for t in temperatures)}")
-    print(f"{cfg.out}/temperature-*/: {cfg.num_samples:,} images each, seeds from {cfg.seed}")
+    print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
 
 
 def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import hydra
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -30,6 +29,9 @@ from flows.training import (
     LitFlow,
     RunSummary,
     Throughput,
+    check_config,
+    check_resume,
+    command_line,
     find_resume,
     load_flow,
     new_run_id,
@@ -47,9 +49,10 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
+    check_config(cfg)
     run_dir = Path(cfg.run_dir)
     summary_path = run_dir / "summary.json"
     facts = read_summary(summary_path)
@@ -64,6 +67,8 @@ def main(cfg: DictConfig) -> float:
     set_tf32(cfg.allow_tf32)
     L.seed_everything(cfg.seed, verbose=False)
     lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+    if resume is not None:
+        check_resume(resume, lit.flow)
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=objects(cfg.callbacks),
@@ -115,7 +120,10 @@ def train_and_test(
     trainer.fit(lit, data, ckpt_path=resume)
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or best.best_model_score is None:
-        raise RuntimeError("no validation ran, so there is no best model to test: leave callbacks.best in place")
+        raise RuntimeError(
+            "no validation ran, so there is no best model to test: give trainer.max_epochs or trainer.max_steps of at "
+            "least 1, and leave callbacks.best in place"
+        )
     flow = load_flow(best.best_model_path)
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
@@ -128,6 +136,7 @@ def train_and_test(
         "test_standard_error": lit.test_average.standard_error,
         "test_images": lit.test_average.num_images,
         "steps": trainer.global_step,
+        "skipped_steps": lit.skipped_steps,
     }
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Throughput):

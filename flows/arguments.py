@@ -21,10 +21,10 @@ def choose(option: str, choices: Mapping[str, T], name: str) -> T:
 
 
 def require_positive(**values: int) -> None:
-    """Raise ValueError, naming the argument, unless all values are at least 1."""
+    """Raise ValueError, naming the argument, unless all values are whole numbers of at least 1."""
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} is at least 1, got {value}")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is a whole number of at least 1, got {value!r}")
 
 
 def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[int, int, int]:
@@ -33,8 +33,8 @@ def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[in
     Raises:
         ValueError: if not; the message states the nearest sizes that can.
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape is three positive numbers (C, H, W), got {tuple(image_shape)}")
+    if len(image_shape) != 3 or not all(isinstance(size, int) and size >= 1 for size in image_shape):
+        raise ValueError(f"image_shape is three positive whole numbers (C, H, W), got {tuple(image_shape)}")
     channels, *sides = image_shape
     factor = 2**num_halvings
     for side in sides:
@@ -43,6 +43,6 @@ def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[in
             nearest = f"{below} or {below + factor}" if below else f"{factor}"
             raise ValueError(
                 f"this num_levels needs H and W divisible by {factor}, got {sides[0]}x{sides[1]}: "
-                f"choose fewer levels, or resize {side} to {nearest}"
+                f"choose a smaller num_levels, or images of {nearest} pixels in place of {side}"
             )
     return channels, sides[0], sides[1]

@@ -21,8 +21,8 @@ class Dequantize(nn.Module):
 
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
-        if not 1 <= num_bits <= 8:
-            raise ValueError(f"num_bits is between 1 and 8, got {num_bits}")
+        if num_bits not in range(1, 9):
+            raise ValueError(f"num_bits is a whole number between 1 and 8, got {num_bits!r}")
         self.num_bits = num_bits
         self.num_grey = 2**num_bits
 

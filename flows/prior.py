@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from flows.arguments import require_positive
+
 
 def standardize(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """Return eps = (x - mu) / sigma and its log_det `(B,)` in nats, for `h` = (mu, log sigma) by channels."""
@@ -67,6 +69,8 @@ class TopPrior(nn.Module):
         super().__init__()
         if kind not in self.KINDS:
             raise ValueError(f"top_prior is one of {', '.join(self.KINDS)}, got {kind!r}")
+        if num_classes is not None:
+            require_positive(num_classes=num_classes)
         self.shape = shape
         channels, height, width = shape
         self.h_shape = (2 * channels, height, width) if kind == "position" else (2 * channels, 1, 1)

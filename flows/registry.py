@@ -1,6 +1,7 @@
 """One way to build a model: a name and plain scalars, which a checkpoint can store."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from flows.arguments import choose
@@ -19,10 +20,13 @@ def build(name: str, **scalars: Any) -> ImageFlow:
         scalars: the arguments of its class: `flows.Glow`, `flows.RealNVP`.
 
     Raises:
-        ValueError: if the name or a value is not known.
-        TypeError: if an argument is not known.
+        ValueError: if the name, an argument or a value is not known.
     """
     plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
-    flow = choose("model", MODELS, name)(**plain)
+    make = choose("model", MODELS, name)
+    arguments = signature(make).parameters
+    for key in plain:
+        choose(f"an argument of {name}", arguments, key)
+    flow = make(**plain)
     flow.spec = {"name": name, **plain}
     return flow

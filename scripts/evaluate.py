@@ -9,7 +9,6 @@ Examples:
 import json
 from pathlib import Path
 
-import hydra
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -17,50 +16,83 @@ from rich.console import Console
 from rich.progress import track
 
 from data import ImageData
-from flows.arguments import choose
+from flows.arguments import choose, require_positive
 from flows.likelihood import draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
-from flows.training import ImageAverage, load_flow, pick_device, set_tf32
+from flows.training import (
+    ImageAverage,
+    check_arguments,
+    check_config,
+    command_line,
+    load_flow,
+    pick_device,
+    set_tf32,
+)
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@torch.no_grad()
+@command_line("../conf", "evaluate")
 def main(cfg: DictConfig) -> None:
-    """Print the result as JSON, and write it to `out` if given."""
-    if cfg.num_draws < 1:
-        raise ValueError(f"num_draws is at least 1, got {cfg.num_draws}")
+    """Evaluate as the config says."""
+    check_config(cfg)
+    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed")}
+    check_arguments(evaluate, arguments)
+    evaluate(data=instantiate(cfg.data), **arguments)
+
+
+@torch.no_grad()
+def evaluate(
+    *,
+    data: ImageData,
+    ckpt: str,
+    split: str,
+    num_draws: int,
+    noise_seed: int,
+    importance_weighted: bool,
+    out: str | None,
+    device: str,
+) -> None:
+    """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments."""
+    require_positive(num_draws=num_draws)
     set_tf32(False)
-    device = pick_device(cfg.device)
-    flow = load_flow(cfg.ckpt).to(device)
-    data: ImageData = instantiate(cfg.data)
+    flow = load_flow(ckpt).to(pick_device(device))
+    if flow.image_shape != data.image_shape:
+        raise ValueError(
+            f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
+            f"{data.image_shape}: give the data it was trained on by data=NAME"
+        )
+    if flow.num_classes not in (None, data.num_classes):
+        raise ValueError(
+            f"{ckpt} is a model of {flow.num_classes} classes, but data.num_classes is {data.num_classes}: give "
+            "labelled data of as many classes by data=NAME"
+        )
     data.prepare_data()
     data.setup()
     loaders = {"train": data.train_eval_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}
     bits, weighted = ImageAverage(), ImageAverage()
-    loader = choose("split", loaders, cfg.split)()
-    for batch in track(loader, f"{cfg.split} images", console=Console(stderr=True), transient=True):
-        images, labels, index = (tensor.to(device) for tensor in batch)
+    loader = choose("split", loaders, split)()
+    for batch in track(loader, f"{split} images", console=Console(stderr=True), transient=True):
+        images, labels, index = (tensor.to(next(flow.parameters()).device) for tensor in batch)
         label = None if flow.num_classes is None else labels
-        log_probs = draw_log_probs(flow, images, label, index, num_draws=cfg.num_draws, seed=cfg.noise_seed)
+        log_probs = draw_log_probs(flow, images, label, index, num_draws=num_draws, seed=noise_seed)
         bits.update(mean_bits_per_dim(log_probs, flow.num_dims), index)
         weighted.update(importance_weighted_bits_per_dim(log_probs, flow.num_dims), index)
 
     average = bits.compute()
     result = {
-        "ckpt": str(cfg.ckpt),
-        "split": cfg.split,
+        "ckpt": ckpt,
+        "split": split,
         "images": average.num_images,
-        "num_draws": cfg.num_draws,
-        "noise_seed": cfg.noise_seed,
+        "num_draws": num_draws,
+        "noise_seed": noise_seed,
         "bits_per_dim": average.mean,
         "standard_error": average.standard_error,
     }
-    if cfg.importance_weighted:
+    if importance_weighted:
         average = weighted.compute()
         result["importance_weighted_bits_per_dim"] = average.mean
         result["importance_weighted_standard_error"] = average.standard_error
     print(json.dumps(result, indent=2))
-    if cfg.out is not None:
-        Path(cfg.out).write_text(json.dumps(result, indent=2) + "\n")
+    if out is not None:
+        Path(out).write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Files of trained flows: they round-trip, they execute nothing, and damaged ones are named."""
 
+import errno
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 
 import flows
-from flows.training import CheckpointError, load_flow, save_flow
+from flows.training import CheckpointError, WholeCheckpointIO, load_flow, save_flow
 from tests.perturb import perturb
 
 
@@ -37,7 +40,7 @@ class Malicious:
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
     torch.save({"flow": Malicious(tmp_path / "executed"), "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"evil\.ckpt .* could run code"):
         load_flow(tmp_path / "evil.ckpt")
     assert not (tmp_path / "executed").exists()
 
@@ -56,3 +59,22 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             load_flow(tmp_path / name)
     with pytest.raises(CheckpointError, match="is a folder"):
         load_flow(tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io, path = WholeCheckpointIO(), tmp_path / "mine/checkpoints/last.ckpt"
+    io.save_checkpoint({"step": 1}, path)
+
+    def disk_full(content: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", disk_full)
+    with pytest.raises(
+        CheckpointError, match=r"No space left .* the one before it is whole; .* run_id=mine resume=auto"
+    ):
+        io.save_checkpoint({"step": 2}, path)
+    assert io.load_checkpoint(path, weights_only=True) == {"step": 1}
+    assert list(path.parent.iterdir()) == [path]

@@ -132,15 +132,15 @@ def test_initialisation_standardises_every_normalised_activation() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_bits": 0}, "num_bits is between 1 and 8, got 0"),
-        ({"num_bits": 9}, "num_bits is between 1 and 8, got 9"),
-        ({"num_levels": 4}, "divisible by 16, got 28x28: choose fewer levels, or resize 28 to 16 or 32"),
-        ({"num_levels": 0}, "num_levels is at least 1, got 0"),
+        ({"num_bits": 0}, "num_bits is a whole number between 1 and 8, got 0"),
+        ({"num_bits": 9}, "num_bits is a whole number between 1 and 8, got 9"),
+        ({"num_levels": 4}, "divisible by 16, got 28x28: choose a smaller num_levels, or images of 16 or 32 pixels in place of 28"),
+        ({"num_levels": 0}, "num_levels is a whole number of at least 1, got 0"),
         ({"scale": "tanh3"}, "scale is one of sigmoid, tanh2, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh"),
         ({"coupling": "afine"}, "did you mean 'affine'"),
         ({"top_prior": "learned"}, "top_prior is one of position, channel, standard"),
         ({"name": "glows"}, "model is one of glow, realnvp; got 'glows' \\(did you mean 'glow'\\?\\)"),
-        ({"image_shape": (28, 28)}, "image_shape is three positive numbers"),
+        ({"image_shape": (28, 28)}, "image_shape is three positive whole numbers"),
     ],
 )
 def test_a_wrong_argument_is_named(change: dict[str, Any], message: str) -> None:

@@ -84,11 +84,8 @@ def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("num_samples=0", "num_samples is at least 1, got 0"),
-        ("temperature=-0.5", "temperature is at least 0, got -0.5"),
         ("label=1", "trained without labels"),
         ("device=xpu:9", "device 'xpu:9' is not on this machine"),
-        ("ckpt=nowhere.ckpt", "nowhere.ckpt does not exist"),
     ],
 )
 def test_wrong_use_is_named(ckpt: Path, override: str, message: str) -> None:

@@ -1,8 +1,12 @@
 """Training flows with Lightning: steps, averaged weights, pictures, checkpoints, run folders."""
 
-from flows.training.checkpoint import CheckpointError, find_resume, load_flow, save_flow
+from flows.training.check_config import check_arguments, check_config
+from flows.training.checkpoint import CheckpointError, check_resume, find_resume, load_flow, save_flow
+from flows.training.checkpoint_io import WholeCheckpointIO
+from flows.training.command_line import command_line
 from flows.training.device import pick_device, set_tf32
 from flows.training.ema import PowerEMA
+from flows.training.graceful_stop import GracefulStop
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.image_grids import ImageGrids
 from flows.training.lit import LitFlow
@@ -15,6 +19,7 @@ from flows.training.throughput import Throughput
 
 __all__ = [
     "CheckpointError",
+    "GracefulStop",
     "ImageAverage",
     "ImageGrids",
     "LitFlow",
@@ -24,6 +29,11 @@ __all__ = [
     "RunSummary",
     "Throughput",
     "WarmupDecay",
+    "WholeCheckpointIO",
+    "check_arguments",
+    "check_config",
+    "check_resume",
+    "command_line",
     "find_resume",
     "image_grid",
     "load_flow",

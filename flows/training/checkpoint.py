@@ -36,14 +36,20 @@ def load_flow(path: str | Path) -> ImageFlow:
         flow = build(**spec)
         flow.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: made by another version of this project ({error})") from error
+        reason = " ".join(str(error).split("\n\t")[:2]).strip()
+        raise CheckpointError(
+            f"{path} was written by another version of this project: check out the git_commit that summary.json of its "
+            f"run states ({reason})"
+        ) from error
     return flow.eval()
 
 
 def save_flow(flow: ImageFlow, path: str | Path) -> None:
-    """Write the weights of a flow as safetensors, with its spec as JSON in the metadata."""
+    """Write the weights of a flow as safetensors, with its spec as JSON in the metadata, whole or not at all."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in flow.state_dict().items()}
-    save_file(weights, path, metadata={"format": "pt", SPEC_KEY: json.dumps(flow.spec)})
+    partial = Path(f"{path}.partial")
+    save_file(weights, partial, metadata={"format": "pt", SPEC_KEY: json.dumps(flow.spec)})
+    partial.replace(path)
 
 
 def find_resume(run_dir: str | Path) -> Path | None:
@@ -59,31 +65,76 @@ def find_resume(run_dir: str | Path) -> Path | None:
     return None
 
 
+def check_resume(path: str | Path, flow: ImageFlow) -> None:
+    """Check that a run of `flow` can go on from a checkpoint.
+
+    Raises:
+        CheckpointError: if the file does not load or holds another model; the message says what differs.
+    """
+    spec, _ = _read_ckpt(path)
+    differences = [
+        f"{key} is {spec.get(key)} there and {flow.spec.get(key)} here"
+        for key in {**spec, **flow.spec}
+        if spec.get(key) != flow.spec.get(key)
+    ]
+    if differences:
+        raise CheckpointError(f"{path} holds another model, give the same settings to go on: {', '.join(differences)}")
+
+
 def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     _check_file(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError) as error:
+        raise CheckpointError(f"{path} is damaged ({_first_line(error)}): take another checkpoint") from error
+    except Exception as error:  # the unpickler meets bytes of any kind
+        raise CheckpointError(
+            f"{path} is no checkpoint of this project, or it holds objects that could run code, which are not loaded"
+        ) from error
+    try:
         prefix = "flow."
         weights = {
             name.removeprefix(prefix): tensor
             for name, tensor in checkpoint["state_dict"].items()
             if name.startswith(prefix)
         }
-        return checkpoint[SPEC_KEY], weights
-    except Exception as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this project, or a damaged one ({error})") from error
+        return dict(checkpoint[SPEC_KEY]), weights
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} holds no flow: it is no checkpoint of this project") from error
 
 
 def _read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()[SPEC_KEY]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata, weights = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise CheckpointError(f"{path}: not a flow of this project, or a damaged file ({error})") from error
+        raise CheckpointError(
+            f"{path} is damaged, or no safetensors file ({_first_line(error)}): take another one"
+        ) from error
+    if SPEC_KEY not in metadata:
+        raise CheckpointError(
+            f"{path} does not say in its metadata, under {SPEC_KEY!r}, how to build the model: it is no file of this "
+            "project"
+        )
+    try:
+        return dict(json.loads(metadata[SPEC_KEY])), weights
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} has a malformed {SPEC_KEY!r} in its metadata ({_first_line(error)}): take another file"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_file(path: str | Path) -> None:
-    if not Path(path).is_file():
-        found = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise CheckpointError(f"{path} {found}: give the path of a .ckpt or .safetensors file")
+    """Raise CheckpointError unless the path is that of a file with something in it."""
+    advice = "give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID"
+    if not Path(path).exists():
+        raise CheckpointError(f"{path} does not exist: {advice}")
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path} is a folder: {advice}")
+    if Path(path).stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty: writing it was interrupted, take another one")

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from data import Batch
+from flows.arguments import choose, require_positive
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
@@ -28,28 +30,38 @@ class LitFlow(L.LightningModule):
 
     Args:
         flow: the model.
-        optimizer: parameters to optimizer.
+        optimizer: named parameters to optimizer.
         schedule: (step, part of the run done) to the factor on the learning rate.
         seed: of the training noise.
         num_init_images: images of the data-dependent initialisation, in one batch.
         num_val_draws: noise draws an image in validation.
         num_test_draws: noise draws an image in the test.
         eval_seed: of the noise of validation and test.
+        on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" it and count.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
     """
 
     def __init__(
         self,
         flow: ImageFlow,
         *,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
         schedule: Callable[[int, float], float],
         seed: int = 0,
         num_init_images: int = 256,
         num_val_draws: int = 1,
         num_test_draws: int = 4,
         eval_seed: int = 0,
+        on_nonfinite: str = "raise",
     ) -> None:
         super().__init__()
+        require_positive(num_init_images=num_init_images, num_val_draws=num_val_draws, num_test_draws=num_test_draws)
+        try:
+            optimizer(flow.named_parameters())
+        except ValueError as error:
+            raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
         self.flow = flow
         self.make_optimizer = optimizer
         self.schedule = schedule
@@ -58,6 +70,8 @@ class LitFlow(L.LightningModule):
         self.num_val_draws = num_val_draws
         self.num_test_draws = num_test_draws
         self.eval_seed = eval_seed
+        self.skips = choose("on_nonfinite", {"raise": False, "skip": True}, on_nonfinite)
+        self.skipped_steps = 0
         self.bits = ImageAverage()
         self.test_average: Average | None = None
 
@@ -88,12 +102,18 @@ class LitFlow(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to build the flow: plain data, so that `load_flow` needs the file alone."""
         checkpoint[SPEC_KEY] = self.flow.spec
+        checkpoint["skipped_steps"] = self.skipped_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean bits/dim of the batch."""
         images, labels, index = batch
         log_prob = self.flow(images, self.label(labels), self._training_noise(index))
         loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
+        self._loss = loss.detach()
         self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         return loss
 
@@ -108,10 +128,11 @@ class LitFlow(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the global gradient norm, and log what it was.
+        """Clip the global gradient norm, and log what it was, or see to a step that is not finite.
 
         Raises:
             ValueError: if another way of clipping is asked for.
+            FloatingPointError: if the loss or the gradient is not finite and such steps are not skipped.
         """
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(
@@ -119,11 +140,41 @@ class LitFlow(L.LightningModule):
             )
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
-        self.log("train/gradient_norm", norm, batch_size=1)
+        finite = bool(torch.isfinite(norm) & torch.isfinite(self._loss))
+        if self.trainer.strategy.reduce_boolean_decision(finite):
+            self.log("train/gradient_norm", norm, batch_size=1)
+        elif self.trainer.precision != "16-mixed":  # whose loss scaling skips such steps itself
+            self._not_finite(optimizer, norm)
+
+    def _not_finite(self, optimizer: Optimizer, norm: Tensor) -> None:
+        if self.skips:
+            optimizer.zero_grad()  # without gradients the optimizer leaves the weights and its moments alone
+            self.skipped_steps += 1
+            self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
+            return
+        last = self._last_good_checkpoint()
+        raise FloatingPointError(
+            f"training diverged at step {self.global_step}: loss {self._loss:.4g} bits/dim, gradient norm {norm:.4g}, "
+            f"learning rate {optimizer.param_groups[0]['lr']:.4g}; the last good checkpoint is {last or 'none yet'}: "
+            f"{'go on from it by resume=PATH' if last else 'start again'} with a lower optimizer.lr or "
+            "trainer.gradient_clip_val, or skip such steps by training.on_nonfinite=skip"
+        )
+
+    def _last_good_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint that is older than the last step, whose weights already fail."""
+        paths = {
+            path
+            for callback in self.trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath
+            for path in Path(callback.dirpath).glob("*.ckpt")
+        }
+        steps = {path: torch.load(path, weights_only=True, mmap=True)["global_step"] for path in paths}
+        good = [path for path, step in steps.items() if step < self.global_step]
+        return max(good, key=lambda path: path.stat().st_mtime, default=None)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer with its schedule, stepped every step."""
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.flow.named_parameters())
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, self.progress(step)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -166,8 +217,8 @@ class LitFlow(L.LightningModule):
         mean = self._collect().mean
         if not math.isfinite(mean):
             raise FloatingPointError(
-                f"validation bits/dim is {mean} at step {self.global_step}: training diverged; lower optimizer.lr, "
-                "or resume from the last good checkpoint with a lower one"
+                f"validation bits/dim is {mean} after step {self.global_step}: the flow maps some validation image "
+                "out of range; go on from an earlier checkpoint by resume=PATH with a lower optimizer.lr"
             )
         self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1)
 

@@ -15,6 +15,8 @@ import torch
 import torchvision
 from lightning.pytorch.utilities import rank_zero_only
 
+from flows.training.graceful_stop import Interrupted
+
 
 def new_run_id() -> str:
     """Name a run after its SLURM job and step, else its torchrun job, else the time: the same on all its ranks.
@@ -78,7 +80,7 @@ class RunSummary:
     ) -> None:
         if error is None:
             self.facts["status"] = "completed"
-        elif isinstance(error, KeyboardInterrupt | SystemExit):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | Interrupted):
             self.facts["status"] = "interrupted"
         else:
             self.update(status="failed", error=f"{type(error).__name__}: {error}")
@@ -86,8 +88,15 @@ class RunSummary:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """Return what `summary.json` says, or nothing if there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Return what `summary.json` says, or nothing if there is none.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, resume=auto makes it anew") from error
 
 
 def environment() -> dict[str, Any]:

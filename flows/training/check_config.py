@@ -1,0 +1,65 @@
+"""Values of a config checked against the annotations of what they are handed to, before anything is built."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+
+def check_config(cfg: DictConfig, where: str = "") -> None:
+    """Check every value below that is handed to a `_target_`.
+
+    Raises:
+        ValueError: if a value has the wrong type, or if there is no such argument; the message says where.
+    """
+    arguments = {}
+    for key in map(str, cfg):
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        path, value = f"{where}.{key}" if where else key, cfg[key]
+        parts = value if isinstance(value, ListConfig) else [value]
+        objects = [part for part in parts if isinstance(part, DictConfig)]
+        if not objects and not key.startswith("_"):
+            arguments[key] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        if not OmegaConf.is_interpolation(cfg, key):
+            for part in objects:
+                check_config(part, path)
+    if "_target_" in cfg:
+        check_arguments(get_object(cfg["_target_"]), arguments, where)
+
+
+def check_arguments(function: Callable[..., Any], arguments: dict[str, Any], where: str = "") -> None:
+    """Check keyword arguments against the annotations of a function or class.
+
+    Raises:
+        ValueError: as `check_config`.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # some built-in classes have none
+        return
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    for name, value in arguments.items():
+        path = f"{where}.{name}" if where else name
+        if name in parameters and name in hints:
+            _check_value(path, value, hints[name])
+        elif name not in parameters and not takes_any:
+            nearest = get_close_matches(name, parameters, n=1)
+            hint = f", did you mean {nearest[0]!r}" if nearest else ""
+            raise ValueError(f"{path}: {function.__name__} has no such argument{hint}")
+
+
+def _check_value(path: str, value: Any, hint: Any) -> None:
+    try:
+        TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
+    except PydanticSchemaGenerationError:
+        return
+    except ValidationError as error:
+        wanted = " or ".join(dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors()))
+        raise ValueError(f"{path} should be {wanted}, got {value!r}") from None
