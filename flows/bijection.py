@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from flows.memory_flat import memory_flat
+
 
 class Bijection(nn.Module, ABC):
     """An invertible map between images `x` and latents `z`, both `(B, C, H, W)`, with a tractable Jacobian."""
@@ -72,6 +74,9 @@ def backward_through(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...])
 class Chain(Bijection):
     """The composition of bijections, applied in the order given."""
 
+    memory_efficient = False
+    """Whether training keeps the output alone and rebuilds what is between from it, going back (see `memory_flat`)."""
+
     def __init__(self, *bijections: Bijection) -> None:
         super().__init__()
         self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
@@ -80,6 +85,10 @@ class Chain(Bijection):
         return iter(self.bijections)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return memory_flat(self, x) if self.memory_efficient and torch.is_grad_enabled() else self.compose(x)
+
+    def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `forward` does, one bijection after the other."""
         total = x.new_zeros(x.shape[0])
         for bijection in self.bijections:
             x, log_det = bijection(x)

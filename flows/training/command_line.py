@@ -91,7 +91,7 @@ def one_sentence() -> Iterator[None]:
 
 def _complain(sentence: str) -> None:
     rank = os.environ.get("LOCAL_RANK", "0")
-    print(sentence if rank == "0" else f"[rank {rank}] {sentence}", file=sys.stderr)
+    sys.stderr.write(f"{sentence}\n" if rank == "0" else f"[rank {rank}] {sentence}\n")
 
 
 def explain(error: BaseException) -> str:
@@ -142,5 +142,5 @@ def _out_of_memory(text: str) -> str:
     at = f" at {asked[1]} more" if asked else ""
     return (
         f"out of memory{at}: make data.batch_size or data.eval_batch_size smaller "
-        "(trainer.accumulate_grad_batches makes up for it), or set model.memory_efficient=true"
+        "(trainer.accumulate_grad_batches makes up for it), or set training.memory_efficient=true"
     )

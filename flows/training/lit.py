@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data import Batch
 from flows.arguments import choose, require_positive
+from flows.bijection import Chain
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
@@ -37,6 +38,7 @@ class LitFlow(L.LightningModule):
         num_val_draws: noise draws an image in validation.
         num_test_draws: noise draws an image in the test.
         eval_seed: of the noise of validation and test.
+        memory_efficient: train in memory that does not grow with the number of steps, for more time a step.
         on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" it and count.
 
     Raises:
@@ -54,6 +56,7 @@ class LitFlow(L.LightningModule):
         num_val_draws: int = 1,
         num_test_draws: int = 4,
         eval_seed: int = 0,
+        memory_efficient: bool = False,
         on_nonfinite: str = "raise",
     ) -> None:
         super().__init__()
@@ -62,6 +65,9 @@ class LitFlow(L.LightningModule):
             optimizer(flow.named_parameters())
         except ValueError as error:
             raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
+        for module in flow.modules():
+            if isinstance(module, Chain):
+                module.memory_efficient = memory_efficient
         self.flow = flow
         self.make_optimizer = optimizer
         self.schedule = schedule
