@@ -25,9 +25,11 @@ def run(folder: Path, *overrides: str) -> Path:
     return folder / "outputs"
 
 
-def test_two_ranks_equal_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_efficient", ["false", "true"])
+def test_two_ranks_equal_one(tmp_path: Path, memory_efficient: str) -> None:
     run(tmp_path, "run_id=one")
-    outputs = run(tmp_path, "run_id=two", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    outputs = run(tmp_path, "run_id=two", *ddp, f"training.memory_efficient={memory_efficient}")
     assert sorted(path.name for path in outputs.iterdir()) == ["one", "two"]
 
     one, two = (torch.load(outputs / run / "checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
