@@ -86,6 +86,7 @@ CONFIG = {
         says=["labels", "num_classes"],
         prepare=lambda folder: make_photos(folder / "photos"),
     ),
+    "averages in another precision": train("trainer.precision=64-true", says=["64-true", "set callbacks.ema=null"]),
     "no steps": train("trainer.max_epochs=0", says=["no validation ran", "max_epochs"]),
     "negative temperature of grids": train("callbacks.grids.temperatures=[-1]", says=["temperature", "at least 0"]),
     "negative temperature": sample("ckpt=mine/best.safetensors", "temperature=-0.5", says=["temperature", "-0.5"]),

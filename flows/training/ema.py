@@ -1,5 +1,6 @@
 """Averaged weights, the ones that are validated, drawn, stored and tested."""
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -28,3 +29,16 @@ class PowerEMA(WeightAveraging):
             torch._foreach_lerp_(averages, weights, 1 - decay)
 
         super().__init__(use_buffers=False, multi_avg_fn=update)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copy the model.
+
+        Raises:
+            ValueError: if Lightning is to convert the model itself, as it does after the copy.
+        """
+        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+            raise ValueError(
+                f"weights cannot be averaged under trainer.precision={trainer.precision}: set callbacks.ema=null, or "
+                "take a mixed precision"
+            )
+        super().setup(trainer, pl_module, stage)
