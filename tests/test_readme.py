@@ -138,7 +138,7 @@ def test_help_shows_the_groups() -> None:
         assert group in shown
 
 
-@pytest.mark.parametrize("example", blocks("python"), ids=["library", "transform"])
+@pytest.mark.parametrize("example", blocks("python"), ids=["library", "transform", "data set"])
 def test_its_examples_hold(example: str) -> None:
     exec(compile(example, "README.md", "exec"), {})
 
