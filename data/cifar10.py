@@ -44,7 +44,7 @@ class CIFAR10:
             FileNotFoundError: if `prepare` has not run.
         """
         if not self._is_whole():
-            raise FileNotFoundError(f"{self.root} lacks the files of CIFAR-10: run its prepare() first.")
+            raise FileNotFoundError(f"{self.root} lacks the files of CIFAR-10: run its prepare() first")
         return self._read(train=True), self._read(train=False)
 
     def _is_whole(self) -> bool:
@@ -62,8 +62,8 @@ class CIFAR10:
             download(datasets.CIFAR10, datasets.CIFAR10.url, self.root)
         except (OSError, RuntimeError) as error:
             raise RuntimeError(
-                f"CIFAR-10 is out of reach: torchvision's mirror failed ({error}). Put {archive.name} "
-                f"(md5 {datasets.CIFAR10.tgz_md5}) from {datasets.CIFAR10.url} into {self.root} by hand."
+                f"CIFAR-10 is out of reach: torchvision's mirror failed ({error}): put {archive.name} "
+                f"(md5 {datasets.CIFAR10.tgz_md5}) from {datasets.CIFAR10.url} into {self.root} by hand"
             ) from error
         logger.info("CIFAR-10 was fetched from torchvision's mirror into %s", self.root)
 

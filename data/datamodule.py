@@ -6,6 +6,7 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from data.augment import Augment, CentreCrop
 from data.image_set import Batch, ImageSet, Source, Subset
 from data.order import EvalOrder, ResumableLoader, TrainOrder, shuffled
 
@@ -26,6 +27,8 @@ class ImageData(LightningDataModule):
         seed: of the training order.
         num_workers: processes that load batches, for each loader; 0 loads them in this one.
         pin_memory: whether to put batches into page-locked memory.
+        augment: varies the training images; with its `random_crop` the source may have larger images, of which
+            evaluation takes the middle.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -48,6 +51,7 @@ class ImageData(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "num_val": num_val}
@@ -55,13 +59,14 @@ class ImageData(LightningDataModule):
             at_least_one["num_classes"] = num_classes
         for name, value in at_least_one.items():
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if num_workers < 0:
-            raise ValueError(f"num_workers must be at least 0, got {num_workers}.")
+            raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape must be (C, H, W), got {tuple(image_shape)}.")
+            raise ValueError(f"image_shape must be (C, H, W), got {tuple(image_shape)}")
         self.source = source
-        self.image_shape = tuple(image_shape)
+        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.augment = augment or Augment()
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -91,12 +96,12 @@ class ImageData(LightningDataModule):
         if len(whole) - self.num_val < self.batch_size:
             raise ValueError(
                 f"{len(whole)} training images are too few for a num_val of {self.num_val} and a batch of "
-                f"{self.batch_size}: make num_val or batch_size smaller."
+                f"{self.batch_size}: make data.num_val or data.batch_size smaller"
             )
         rows = shuffled(len(whole), "validation", self.split_seed)
         self.train_set = Subset(whole, rows[self.num_val :].sort().values)
-        self.val_set = Subset(whole, rows[: self.num_val].sort().values)
-        self.test_set = test
+        self.val_set = self._cropped(Subset(whole, rows[: self.num_val].sort().values))
+        self.test_set = self._cropped(test)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far training has come; Lightning itself restores loaders in mid-epoch only."""
@@ -126,7 +131,7 @@ class ImageData(LightningDataModule):
 
     def train_eval_dataloader(self) -> DataLoader[Batch]:
         """Return batches of all training images in sequence, for evaluation."""
-        return self._eval_loader(self.train_set)
+        return self._eval_loader(self._cropped(self.train_set))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return batches of the validation images in sequence."""
@@ -145,22 +150,40 @@ class ImageData(LightningDataModule):
             ValueError: if size is below 1.
         """
         if size < 1:
-            raise ValueError(f"The initial batch takes at least 1 image, got {size}.")
-        return self.train_set[self._train_order().epoch(0)[:size].tolist()]
+            raise ValueError(f"The initial batch takes at least 1 image, got {size}")
+        return self._augmented(self.train_set[self._train_order().epoch(0)[:size].tolist()], step=0)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Vary the images of a training batch, on the device where they are."""
+        assert self.trainer is not None
+        return self._augmented(batch, self.trainer.global_step) if self.trainer.training else batch
+
+    def _augmented(self, batch: Batch, step: int) -> Batch:
+        return self.augment(batch, self.image_shape[1:], seed=self.seed, step=step)
+
+    def _cropped(self, images: ImageSet) -> ImageSet:
+        return CentreCrop(images, self.image_shape[1:]) if images.image_shape != self.image_shape else images
 
     def _check(self, images: ImageSet) -> None:
-        if images.image_shape != self.image_shape:
+        name, shape = type(self.source).__name__, images.image_shape
+        larger = all(have >= want for have, want in zip(shape, self.image_shape, strict=True))
+        if shape != self.image_shape and not (self.augment.random_crop and larger and shape[0] == self.image_shape[0]):
             raise ValueError(
-                f"image_shape is declared as {self.image_shape}, but {type(self.source).__name__} has images "
-                f"of {images.image_shape}: set image_shape to that."
+                f"data.image_shape is {self.image_shape}, but {name} has images of {shape} (C, H, W): set "
+                "data.image_shape to that"
             )
         if self.num_classes is None:
             return
-        lowest, highest = int(images.labels.min()), int(images.labels.max())
-        if lowest < 0 or highest >= self.num_classes:
+        unlabelled = int((images.labels < 0).sum())
+        if unlabelled:
             raise ValueError(
-                f"num_classes is declared as {self.num_classes}, but {type(self.source).__name__} has labels "
-                f"from {lowest} to {highest} (-1 is no label): set num_classes to fit, or to null."
+                f"data.num_classes is {self.num_classes}, but {unlabelled} of {len(images)} images of {name} have no "
+                "label: put the images of a folder into subfolders, one a class, or set data.num_classes=null"
+            )
+        if images.labels.max() >= self.num_classes:
+            raise ValueError(
+                f"data.num_classes is {self.num_classes}, but {name} has labels from {int(images.labels.min())} to "
+                f"{int(images.labels.max())}: set data.num_classes={int(images.labels.max()) + 1}, or null"
             )
 
     def _ranks(self) -> tuple[int, int]:

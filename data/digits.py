@@ -27,7 +27,7 @@ class Digits:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "The digits are a part of scikit-learn, which is missing: run `pip install scikit-learn`."
+                "the digits are a part of scikit-learn, which is missing: run pip install scikit-learn"
             ) from error
         values, targets = load_digits(return_X_y=True)
         images = torch.from_numpy(values * 15).to(torch.uint8).view(-1, 1, 8, 8)

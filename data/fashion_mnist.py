@@ -1,28 +1,16 @@
 """Fashion-MNIST, from torchvision's mirror or from Debian's archive."""
 
 import gzip
-import logging
 import shutil
-import struct
 import subprocess
-from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from filelock import FileLock
 from torchvision import datasets
 
 from data.download import download
-from data.image_set import ImageSet, TensorImages
+from data.idx import SHAPES, fetch_if_damaged, load
+from data.image_set import ImageSet
 
-logger = logging.getLogger(__name__)
-
-SHAPES = {
-    "train-images-idx3-ubyte": (60_000, 28, 28),
-    "train-labels-idx1-ubyte": (60_000,),
-    "t10k-images-idx3-ubyte": (10_000, 28, 28),
-    "t10k-labels-idx1-ubyte": (10_000,),
-}
 PACKAGE = "dataset-fashion-mnist"
 APT_OPTIONS = (
     "--option=APT::Sandbox::User=root",
@@ -51,12 +39,9 @@ class FashionMNIST:
             RuntimeError: if neither torchvision's mirror nor Debian's archive gives them; the message says what to
                 put where.
         """
-        if not damaged_files(self.raw):
-            return
-        self.raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.raw.parent / "prepare.lock"):
-            if damaged_files(self.raw):
-                self._fetch()
+        fetch_if_damaged(
+            self.raw, "Fashion-MNIST", {"torchvision's mirror": from_mirror, "Debian's archive": from_debian}
+        )
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.
@@ -64,46 +49,7 @@ class FashionMNIST:
         Raises:
             FileNotFoundError: if `prepare` has not run.
         """
-        if damaged := damaged_files(self.raw):
-            raise FileNotFoundError(f"{self.raw} lacks a whole {', '.join(damaged)}: run prepare() first.")
-        train, test = (datasets.FashionMNIST(self.root, train=flag) for flag in (True, False))
-        return (
-            TensorImages(train.data.unsqueeze(1), train.targets),
-            TensorImages(test.data.unsqueeze(1), test.targets),
-        )
-
-    def _fetch(self) -> None:
-        failures = []
-        for name, fetch in (("torchvision's mirror", from_mirror), ("Debian's archive", from_debian)):
-            with TemporaryDirectory(prefix="fetch-", dir=self.raw.parent) as folder:
-                try:
-                    fresh = fetch(Path(folder))
-                    if damaged := damaged_files(fresh):
-                        raise RuntimeError(f"it gave no valid {', '.join(damaged)}")
-                except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                    failures.append(f"{name} failed ({error})")
-                    continue
-                for file in SHAPES:
-                    (fresh / file).replace(self.raw / file)
-                logger.info("Fashion-MNIST was fetched from %s into %s", name, self.raw)
-                return
-        raise RuntimeError(
-            f"Fashion-MNIST is out of reach: {' and '.join(failures)}. "
-            f"Put these four files, unzipped, into {self.raw} by hand: {', '.join(SHAPES)}."
-        )
-
-
-def damaged_files(folder: Path) -> list[str]:
-    """Return the names of the files that are missing, or whose header or size is not the one of Fashion-MNIST."""
-
-    def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-        header = struct.pack(f">{1 + len(shape)}I", 0x0800 + len(shape), *shape)
-        if not path.is_file() or path.stat().st_size != len(header) + prod(shape):
-            return False
-        with path.open("rb") as file:
-            return file.read(len(header)) == header
-
-    return [name for name, shape in SHAPES.items() if not is_whole(folder / name, shape)]
+        return load(datasets.FashionMNIST, self.root)
 
 
 def from_mirror(folder: Path) -> Path:

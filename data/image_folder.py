@@ -1,112 +1,147 @@
-"""Any folder of images: listed by name, decoded when asked for, covered and cropped to one shape."""
+"""Any folder of images: listed by name, checked once, decoded when asked for, brought to one shape."""
 
+import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data.image_set import Batch, ImageSet, Subset
+from data.decode import MODES, decode
+from data.image_files import ImageFiles, damaged_images
+from data.image_set import ImageSet, Subset
 from data.order import shuffled
 
+logger = logging.getLogger(__name__)
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-MODES = {1: "L", 3: "RGB"}
+NAMED = 20
+"""Files left out that are named one by one."""
 
 
 class ImageFolder:
     """The images of a folder and of its subfolders, scaled to cover image_shape and cropped at their centre.
 
-    The subfolders train/ and test/ are the splits where both are there; else `seed` picks `test_fraction` of
-    all images for the test. Images in class subfolders are labelled by the place of the class among the
-    sorted names, images outside of any have the label -1. Hidden files and folders are passed over.
+    Two subfolders are the splits where both are there; else `seed` picks `test_fraction` of all images for the test.
+    Images in class subfolders are labelled by the place of the class among the sorted names, images outside of any
+    have the label -1. Hidden files and folders are passed over.
 
     Args:
         root: the folder.
         image_shape: (C, H, W); C is 1 for grey, 3 for colour.
+        index_dir: where to remember which files were checked.
+        train: name of the subfolder of training images.
+        test: name of the subfolder of test images.
         seed: picks the test images where there are no splits.
         test_fraction: share of the test images where there are no splits, between 0 and 1.
+        crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
+        enlarge: whether to take images that have to be scaled up.
+        on_damaged: what to do about files that cannot be decoded or are too small: "skip" names, counts and leaves
+            them out, "raise" ends the run.
 
     Raises:
-        ValueError: if the shape or the fraction is impossible.
+        ValueError: if the shape, the fraction or on_damaged is impossible.
     """
 
-    def __init__(self, root: str, image_shape: Sequence[int], seed: int = 0, test_fraction: float = 0.1) -> None:
+    def __init__(
+        self,
+        root: str,
+        image_shape: Sequence[int],
+        index_dir: str,
+        train: str = "train",
+        test: str = "test",
+        seed: int = 0,
+        test_fraction: float = 0.1,
+        crop: int | None = None,
+        enlarge: bool = False,
+        on_damaged: str = "skip",
+    ) -> None:
         if len(image_shape) != 3 or image_shape[0] not in MODES or min(image_shape) < 1:
-            raise ValueError(
-                f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}."
-            )
+            raise ValueError(f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}")
         if not 0 < test_fraction < 1:
-            raise ValueError(f"test_fraction must lie between 0 and 1, got {test_fraction}.")
+            raise ValueError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
+        if on_damaged not in ("skip", "raise"):
+            raise ValueError(f"on_damaged must be skip or raise, got {on_damaged!r}")
         self.root = Path(root).expanduser()
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.index_dir = Path(index_dir).expanduser()
+        self.splits = train, test
         self.seed = seed
         self.test_fraction = test_fraction
+        self.read = partial(decode, image_shape=self.image_shape, crop=crop, enlarge=enlarge)
+        self.on_damaged = on_damaged
 
     def prepare(self) -> None:
-        """Check that there are images.
+        """Check every image, and say which are left out.
 
         Raises:
-            FileNotFoundError: as `load`.
+            OSError: as `load`.
             ValueError: as `load`.
         """
+        folders = self._folders()
+        count = sum(len(list_images(folder)) for folder in folders)
+        damaged = [reason for folder in folders for reason in self._damaged(folder).values()]
+        for reason in damaged[:NAMED]:
+            logger.warning("left out: %s", reason)
+        if len(damaged) > NAMED:
+            logger.warning("left out: %d more", len(damaged) - NAMED)
+        logger.info(
+            "%s: %d images, %d left out; the others are scaled to cover %dx%d (H x W) and cropped at the centre",
+            *(self.root, count, len(damaged), *self.image_shape[1:]),
+        )
         self.load()
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.
 
         Raises:
-            FileNotFoundError: if a folder is missing or holds no image.
-            ValueError: if there is a single image to split.
+            OSError: if a folder is missing, cannot be read or holds no image.
+            ValueError: if there is a single image to split, all are damaged, or one is and these are not skipped.
         """
-        train, test = self.root / "train", self.root / "test"
-        if train.is_dir() and test.is_dir():
-            found = [list_images(train), list_images(test)]
-            classes = class_names(found[0] + found[1])
-            return (
-                ImageFiles(train, found[0], classes, self.image_shape),
-                ImageFiles(test, found[1], classes, self.image_shape),
+        folders = self._folders()
+        found = {folder: self._usable(folder) for folder in folders}
+        classes = sorted({path.parts[0] for paths in found.values() for path in paths if len(path.parts) > 1})
+        sets = [self._files(folder, paths, classes) for folder, paths in found.items()]
+        if len(sets) == 2:
+            return sets[0], sets[1]
+        (images,) = sets
+        if len(images) < 2:
+            raise ValueError(
+                f"{self.root} holds one image, where a training and a test split need at least two: add more"
             )
-        paths = list_images(self.root)
-        if len(paths) < 2:
-            raise ValueError(f"{self.root} holds one image: a training and a test split need at least two.")
-        images = ImageFiles(self.root, paths, class_names(paths), self.image_shape)
         num_test = min(max(round(self.test_fraction * len(images)), 1), len(images) - 1)
         rows = shuffled(len(images), "test", self.seed)
         return Subset(images, rows[num_test:].sort().values), Subset(images, rows[:num_test].sort().values)
 
+    def _folders(self) -> list[Path]:
+        """Return the folders of both splits, or the one of all images."""
+        splits = [self.root / name for name in self.splits]
+        return splits if all(folder.is_dir() for folder in splits) else [self.root]
 
-class ImageFiles(ImageSet):
-    """Image files below a folder, decoded when they are asked for.
+    def _damaged(self, folder: Path) -> dict[Path, str]:
+        settings = f"{self.image_shape} {self.read.keywords}"
+        damaged = damaged_images(folder, list_images(folder), self.read, settings, self.index_dir)
+        if damaged and self.on_damaged == "raise":
+            raise ValueError(
+                f"{next(iter(damaged.values()))} (one of {len(damaged)} such files): repair or remove them, or leave "
+                "them out by data.source.on_damaged=skip"
+            )
+        return damaged
 
-    Reading one that cannot be decoded raises ValueError, with the file's name.
+    def _usable(self, folder: Path) -> list[Path]:
+        damaged = self._damaged(folder)
+        usable = [path for path in list_images(folder) if path not in damaged]
+        if not usable:
+            raise ValueError(
+                f"none of the {len(damaged)} images in {folder} is usable, such as: {next(iter(damaged.values()))}"
+            )
+        return usable
 
-    Args:
-        root: the folder.
-        paths: relative to root, as `list_images` gives them.
-        classes: names of the top folders, of which a label is the place.
-        image_shape: (C, H, W) that every image is brought to.
-    """
-
-    def __init__(self, root: Path, paths: list[Path], classes: list[str], image_shape: tuple[int, int, int]) -> None:
+    def _files(self, folder: Path, paths: list[Path], classes: list[str]) -> ImageFiles:
         place = {name: label for label, name in enumerate(classes)}
-        self.root = root
-        self.paths = paths
-        self.labels = torch.tensor([place[path.parts[0]] if len(path.parts) > 1 else -1 for path in paths])
-        self.shape = image_shape
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return self.shape
-
-    def __getitem__(self, rows: list[int]) -> Batch:
-        index = torch.tensor(rows, dtype=torch.long)
-        images = [decode(self.root / self.paths[row], self.shape) for row in rows]
-        return Batch(torch.stack(images), self.labels[index], index)
+        labels = torch.tensor([place[path.parts[0]] if len(path.parts) > 1 else -1 for path in paths])
+        return ImageFiles(folder, paths, labels, self.image_shape, self.read)
 
 
 def list_images(root: Path) -> list[Path]:
@@ -114,63 +149,21 @@ def list_images(root: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: if there is no such folder, or no image below it.
+        OSError: if a folder cannot be read.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"There is no folder {root}: give the folder that holds your images.")
+        raise FileNotFoundError(f"there is no folder {root}: give the folder that holds your images")
     found = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         here = Path(folder).relative_to(root)
         found += [here / name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
     if not found:
         raise FileNotFoundError(
-            f"The folder {root} and its subfolders hold no image, that is no {' '.join(EXTENSIONS)} file."
+            f"the folder {root} and its subfolders hold no image, that is no {' '.join(EXTENSIONS)} file"
         )
     return sorted(found)
 
 
-def class_names(paths: list[Path]) -> list[str]:
-    """Return the sorted names of the top folders."""
-    return sorted({path.parts[0] for path in paths if len(path.parts) > 1})
-
-
-def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """Return the first frame of an image file, upright, on white, scaled and cropped.
-
-    Args:
-        path: the file.
-        image_shape: (C, H, W); C is 1 for grey, 3 for colour.
-
-    Returns:
-        uint8 `(C, H, W)`.
-
-    Raises:
-        ValueError: if it cannot be decoded; the message names the file.
-    """
-    channels, height, width = image_shape
-    try:
-        with Image.open(path) as file:
-            image = flatten(ImageOps.exif_transpose(file), MODES[channels])
-    except Exception as error:
-        raise ValueError(f"{path} cannot be decoded as an image: {error}") from error
-    fitted: Tensor = pil_to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR))
-    return fitted
-
-
-def flatten(image: Image.Image, mode: str) -> Image.Image:
-    """Return an image of any mode as 8-bit grey ("L") or colour ("RGB"), transparent parts on white.
-
-    Raises:
-        ValueError: if its levels are floating-point or do not fit in 16 bits.
-    """
-    if image.mode.startswith("I"):
-        levels = np.asarray(image, dtype=np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ValueError("its grey levels do not fit in 16 bits")
-        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point grey levels have no known range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
+def _raise(error: OSError) -> None:
+    raise error

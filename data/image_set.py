@@ -64,13 +64,13 @@ class TensorImages(ImageSet):
 
     def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}.")
+            raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
         if labels is None:
             labels = torch.full((len(images),), -1)
         if labels.shape != images.shape[:1] or labels.is_floating_point():
             raise ValueError(
                 f"labels must be integers ({len(images)},), one for each image, "
-                f"got {labels.dtype} {tuple(labels.shape)}."
+                f"got {labels.dtype} {tuple(labels.shape)}"
             )
         self.images = images
         self.labels = labels.long()

@@ -41,13 +41,13 @@ class TrainOrder(Sampler[list[int]]):
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if not 1 <= batch_size <= num_images:
-            raise ValueError(f"batch_size must lie between 1 and {num_images}, the number of images, got {batch_size}.")
+            raise ValueError(f"batch_size must lie between 1 and {num_images}, the number of images, got {batch_size}")
         if batch_size % world_size:
             below = batch_size // world_size * world_size
             nearest = f"{below} or {below + world_size}" if below else f"{world_size}"
             raise ValueError(
                 f"batch_size {batch_size} counts the images of all ranks and cannot be shared equally by "
-                f"{world_size}: use {nearest}."
+                f"{world_size}: use {nearest}"
             )
         self.num_images = num_images
         self.batch_size = batch_size
@@ -120,7 +120,7 @@ class EvalOrder(Sampler[list[int]]):
         if num_images < 1 or batch_size < 1:
             raise ValueError(
                 f"Evaluation needs images and a batch_size of at least 1, got {num_images} images "
-                f"in batches of {batch_size}."
+                f"in batches of {batch_size}"
             )
         padded = torch.arange(-(-num_images // world_size) * world_size) % num_images
         self.batches = torch.split(padded[rank::world_size], -(-batch_size // world_size))

@@ -101,9 +101,11 @@ def test_images_of_another_shape_than_declared_are_refused() -> None:
 
 
 def test_labels_outside_of_the_declared_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="declared as 10, but Numbers has labels from 0 to 99"):
+    with pytest.raises(
+        ValueError, match=r"data\.num_classes is 10, but Numbers has labels from 0 to 99: set data.num_classes=100"
+    ):
         numbers(source=Numbers(torch.arange(100)), num_classes=10)
-    with pytest.raises(ValueError, match="from -1 to -1"):
+    with pytest.raises(ValueError, match="100 of 100 images of Numbers have no label"):
         numbers(num_classes=10)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import data.fashion_mnist
 from data import FashionMNIST
-from data.fashion_mnist import SHAPES
+from data.idx import SHAPES, damaged_files
 
 
 def write_fashion(raw: Path, level: int = 7) -> Path:
@@ -115,7 +115,7 @@ def test_debian_lists_are_fetched_where_the_package_is_unknown(tmp_path: Path, m
             (folder / "fashion.deb").touch()
 
     monkeypatch.setattr(data.fashion_mnist, "run", run)
-    assert data.fashion_mnist.damaged_files(data.fashion_mnist.from_debian(tmp_path)) == []
+    assert damaged_files(data.fashion_mnist.from_debian(tmp_path)) == []
     assert steps == ["apt-get download", "apt-get update", "apt-get download", "dpkg-deb fashion.deb"]
 
 

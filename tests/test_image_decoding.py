@@ -1,6 +1,8 @@
 """Decoding: every kind of image file becomes 8-bit grey or colour of the shape asked for, or is named."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from data import ImageFolder
-from data.image_folder import decode
+from data.decode import decode
 from tests.images import save
 
 
@@ -115,9 +117,11 @@ def test_shrinking_averages_and_does_not_alias(tmp_path: Path) -> None:
     assert (decode(tmp_path / "stripes.png", (1, 4, 4)).float() - 127.5).abs().max() <= 6
 
 
-def test_small_images_grow(tmp_path: Path) -> None:
+def test_small_images_grow_on_demand_only(tmp_path: Path) -> None:
     save(Image.new("RGB", (3, 2), (5, 6, 7)), tmp_path / "small.png")
-    decoded = decode(tmp_path / "small.png", (3, 16, 8))
+    with pytest.raises(ValueError, match=r"small\.png is too small: 3x2 \(W x H\) where 8x16 are needed"):
+        decode(tmp_path / "small.png", (3, 16, 8))
+    decoded = decode(tmp_path / "small.png", (3, 16, 8), enlarge=True)
     assert decoded.shape == (3, 16, 8)
     assert decoded.flatten(1).unique(dim=1).flatten().tolist() == [5, 6, 7]
 
@@ -139,10 +143,51 @@ def beyond_16_bits(path: Path) -> None:
     Image.new("I", (2, 2), 70_000).save(path, format="TIFF")
 
 
-@pytest.mark.parametrize("write", [no_image, half_an_image, floats, beyond_16_bits])
-def test_a_file_that_cannot_be_decoded_is_named(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    save(Image.new("L", (2, 2)), tmp_path / "a.png")
-    write(tmp_path / "broken.png")
-    train, test = ImageFolder(str(tmp_path), (1, 2, 2), test_fraction=0.5).load()
-    with pytest.raises(ValueError, match=r"broken\.png cannot be decoded"):
-        _ = train[[0]], test[[0]]
+def nothing(path: Path) -> None:
+    path.touch()
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere.png")
+
+
+def a_bomb(path: Path) -> None:
+    Image.new("1", (10_000, 10_000)).save(path)
+
+
+DAMAGED = {
+    no_image: "no image of a kind",
+    half_an_image: "cannot be decoded",
+    floats: "floating-point",
+    beyond_16_bits: "16 bits",
+    nothing: "is empty",
+    a_link_to_nothing: "a link to nothing",
+    a_bomb: "decompression bomb",
+}
+
+
+@pytest.mark.parametrize("write", DAMAGED)
+def test_a_damaged_file_is_named_and_left_out_or_fatal(
+    tmp_path: Path, write: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "abc":
+        save(Image.new("L", (2, 2)), tmp_path / f"photos/{name}.png")
+    write(tmp_path / "photos/broken.png")
+    folder = partial(ImageFolder, str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index"))
+    with caplog.at_level(logging.INFO, logger="data"):
+        folder().prepare()
+    assert f"left out: {tmp_path}/photos/broken.png" in caplog.text and DAMAGED[write] in caplog.text
+    assert "4 images, 1 left out" in caplog.text
+    train, test = folder().load()
+    assert len(train) + len(test) == 3
+    with pytest.raises(ValueError, match=r"broken\.png .*one of 1 such files"):
+        folder(on_damaged="raise").load()
+
+
+def test_a_central_square_is_cut_out_first(tmp_path: Path) -> None:
+    image = np.zeros((10, 8), dtype=np.uint8)
+    image[3:7, 2:6] = 200
+    save(Image.fromarray(image), tmp_path / "a.png")
+    assert decode(tmp_path / "a.png", (1, 2, 2), crop=4).unique().tolist() == [200]
+    with pytest.raises(ValueError, match="too small: 8x10"):
+        decode(tmp_path / "a.png", (1, 2, 2), crop=9)

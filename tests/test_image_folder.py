@@ -1,11 +1,15 @@
 """Image folders: which images are found, how they are labelled and how they are split."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from torch import Tensor
 
+import data.image_folder
 from data import ImageFolder
+from data.decode import decode
 from tests.images import levels, save
 
 
@@ -23,7 +27,7 @@ def test_images_are_found_in_name_order_with_classes_from_the_top_folders(tmp_pa
     for unwanted in ("train/notes.txt", "train/.hidden.png", "train/.cache/a.png"):
         (tmp_path / unwanted).parent.mkdir(exist_ok=True)
         (tmp_path / unwanted).write_text("not an image")
-    train, test = ImageFolder(str(tmp_path), [1, 2, 2]).load()
+    train, test = ImageFolder(str(tmp_path), [1, 2, 2], str(tmp_path / ".index")).load()
     assert (levels(train), train.labels.tolist()) == ([0, 3, 1, 2], [-1, 1, 1, 2])
     assert (levels(test), test.labels.tolist()) == ([4, 5], [0, 2])
     assert train[[2, 0]].labels.tolist() == [1, -1]
@@ -35,7 +39,9 @@ def test_a_folder_without_splits_is_split_by_the_seed(tmp_path: Path) -> None:
         save(Image.new("L", (2, 2), level), tmp_path / f"{level:02}.png")
 
     def split(seed: int) -> tuple[list[int], list[int]]:
-        train, test = ImageFolder(str(tmp_path), (1, 2, 2), seed=seed, test_fraction=0.2).load()
+        train, test = ImageFolder(
+            str(tmp_path), (1, 2, 2), str(tmp_path / ".index"), seed=seed, test_fraction=0.2
+        ).load()
         return levels(train), levels(test)
 
     train, test = split(0)
@@ -48,7 +54,7 @@ def test_even_a_tiny_folder_gives_both_splits(tmp_path: Path) -> None:
     for level in range(2):
         save(Image.new("L", (2, 2), level), tmp_path / f"{level}.png")
     for fraction in (0.01, 0.99):
-        train, test = ImageFolder(str(tmp_path), (1, 2, 2), test_fraction=fraction).load()
+        train, test = ImageFolder(str(tmp_path), (1, 2, 2), str(tmp_path / ".index"), test_fraction=fraction).load()
         assert (len(train), len(test)) == (1, 1)
 
 
@@ -57,27 +63,70 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
         save(Image.new("L", (2, 2), level), tmp_path / "elsewhere" / f"{level}.png")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "cats").symlink_to(tmp_path / "elsewhere")
-    train, _ = ImageFolder(str(tmp_path / "root"), (1, 2, 2)).load()
+    train, _ = ImageFolder(str(tmp_path / "root"), (1, 2, 2), str(tmp_path / ".index")).load()
     assert train.labels.tolist() == [0]
 
 
 def test_missing_empty_and_single_image_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
-        ImageFolder(str(tmp_path / "nowhere"), (1, 2, 2)).prepare()
+        ImageFolder(str(tmp_path / "nowhere"), (1, 2, 2), str(tmp_path / ".index")).prepare()
     with pytest.raises(FileNotFoundError, match=r"no image, that is no \.png \.jpg .* \.pgm file"):
-        ImageFolder(str(tmp_path), (1, 2, 2)).prepare()
+        ImageFolder(str(tmp_path), (1, 2, 2), str(tmp_path / ".index")).prepare()
     save(Image.new("L", (2, 2)), tmp_path / "a.png")
     with pytest.raises(ValueError, match="at least two"):
-        ImageFolder(str(tmp_path), (1, 2, 2)).prepare()
+        ImageFolder(str(tmp_path), (1, 2, 2), str(tmp_path / ".index")).prepare()
 
 
 @pytest.mark.parametrize("image_shape", [(4, 8, 8), (3, 0, 8), (8, 8)])
 def test_an_impossible_shape_is_refused(image_shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="image_shape must be"):
-        ImageFolder(".", image_shape)
+        ImageFolder(".", image_shape, ".")
 
 
 @pytest.mark.parametrize("fraction", [0, 1])
 def test_a_test_fraction_that_leaves_a_split_empty_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
-        ImageFolder(".", (1, 8, 8), test_fraction=fraction)
+        ImageFolder(".", (1, 8, 8), ".", test_fraction=fraction)
+
+
+def test_files_are_decoded_once_and_again_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, read = tmp_path / "photos", []
+    for name in "abc":
+        save(Image.new("L", (2, 2)), photos / f"{name}.png")
+
+    def counting(path: Path, **options: Any) -> Tensor:
+        read.append(path.name)
+        return decode(path, **options)
+
+    monkeypatch.setattr(data.image_folder, "decode", counting)
+
+    def prepare(**options: Any) -> list[str]:
+        read.clear()
+        ImageFolder(str(photos), (1, 2, 2), str(tmp_path / "index"), **options).prepare()
+        return sorted(read)
+
+    assert prepare() == ["a.png", "b.png", "c.png"]
+    assert prepare() == []
+    (photos / "b.png").write_bytes(b"damaged")
+    save(Image.new("L", (2, 2)), photos / "d.png")
+    assert prepare() == ["b.png", "d.png"]
+    assert prepare() == []
+    assert prepare(enlarge=True) == ["a.png", "b.png", "c.png", "d.png"]
+    assert sorted(path.name for path in photos.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_without_a_place_for_the_index_every_process_checks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "ab":
+        save(Image.new("L", (2, 2)), tmp_path / f"photos/{name}.png")
+    (tmp_path / "file").touch()
+    train, test = ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "file")).load()
+    assert (len(train), len(test)) == (1, 1)
+    assert "checked anew in every process" in caplog.text
+
+
+def test_splits_have_names(tmp_path: Path) -> None:
+    save(Image.new("L", (2, 2), 1), tmp_path / "train_2x2/a.png")
+    save(Image.new("L", (2, 2), 2), tmp_path / "valid_2x2/a.png")
+    names = {"train": "train_2x2", "test": "valid_2x2"}
+    train, test = ImageFolder(str(tmp_path), (1, 2, 2), str(tmp_path / ".index"), **names).load()
+    assert (levels(train), levels(test)) == ([1], [2])

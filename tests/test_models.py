@@ -134,7 +134,10 @@ def test_initialisation_standardises_every_normalised_activation() -> None:
     [
         ({"num_bits": 0}, "num_bits is a whole number between 1 and 8, got 0"),
         ({"num_bits": 9}, "num_bits is a whole number between 1 and 8, got 9"),
-        ({"num_levels": 4}, "divisible by 16, got 28x28: choose a smaller num_levels, or images of 16 or 32 pixels in place of 28"),
+        (
+            {"num_levels": 4},
+            "divisible by 16, got 28x28: choose a smaller num_levels, or images of 16 or 32 pixels in place of 28",
+        ),
         ({"num_levels": 0}, "num_levels is a whole number of at least 1, got 0"),
         ({"scale": "tanh3"}, "scale is one of sigmoid, tanh2, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh"),
         ({"coupling": "afine"}, "did you mean 'affine'"),

@@ -1,0 +1,84 @@
+"""Random variations of training images: each a pure function of (seed, step, image)."""
+
+import torch
+from torch import Tensor
+
+from data.image_set import Batch, ImageSet
+from flows.noise import uniform_noise
+
+SEED_OFFSET = 2**32
+"""Keeps the draws apart from the dequantization noise of the same seed, step and image."""
+
+
+class Augment:
+    """Mirror, shift and crop the images of a training batch.
+
+    Args:
+        horizontal_flip: whether to mirror half of the images.
+        max_shift: pixels that an image moves at most in each direction; what comes in repeats the edge.
+        random_crop: whether to cut the images out of larger ones, at random places.
+
+    Raises:
+        ValueError: if max_shift is negative.
+    """
+
+    def __init__(self, *, horizontal_flip: bool = False, max_shift: int = 0, random_crop: bool = False) -> None:
+        if max_shift < 0:
+            raise ValueError(f"max_shift must be at least 0, got {max_shift}")
+        self.horizontal_flip = horizontal_flip
+        self.max_shift = max_shift
+        self.random_crop = random_crop
+
+    def __call__(self, batch: Batch, size: tuple[int, int], *, seed: int, step: int) -> Batch:
+        """Return the batch with its images varied.
+
+        Args:
+            batch: images uint8 `(B, C, H, W)` and their places.
+            size: (H, W) of the result.
+            seed: of the run.
+            step: of the training.
+        """
+        if not (self.horizontal_flip or self.max_shift or self.random_crop):
+            return batch
+        draws = uniform_noise(batch.index, (5,), seed=seed + SEED_OFFSET, stream=step)
+        (height, width), (out_height, out_width) = batch.images.shape[2:], size
+        shifts = 2 * self.max_shift + 1
+        top = (draws[:, 0] * (height - out_height + 1)).long() + (draws[:, 1] * shifts).long() - self.max_shift
+        left = (draws[:, 2] * (width - out_width + 1)).long() + (draws[:, 3] * shifts).long() - self.max_shift
+        flip = (draws[:, 4] < 0.5) & self.horizontal_flip
+        device = batch.images.device
+        rows = top[:, None] + torch.arange(out_height, device=device)
+        columns = torch.arange(out_width, device=device).expand(len(flip), -1)
+        columns = left[:, None] + torch.where(flip[:, None], columns.flip(1), columns)
+        return batch._replace(images=take(batch.images, rows.clamp(0, height - 1), columns.clamp(0, width - 1)))
+
+
+def take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the pixels of `images` `(B, C, H, W)` at `rows` `(B, H')` and `columns` `(B, W')`: `(B, C, H', W')`."""
+    image = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channel = torch.arange(images.shape[1], device=images.device)[:, None, None]
+    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+class CentreCrop(ImageSet):
+    """The middle of every image of another set.
+
+    Args:
+        base: the other set.
+        size: (H, W) of the middle.
+    """
+
+    def __init__(self, base: ImageSet, size: tuple[int, int]) -> None:
+        self.base = base
+        self.size = size
+        self.labels = base.labels
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.base.image_shape[0], *self.size
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        batch = self.base[rows]
+        top, left = ((have - want) // 2 for have, want in zip(self.base.image_shape[1:], self.size, strict=True))
+        return batch._replace(images=batch.images[:, :, top : top + self.size[0], left : left + self.size[1]])
