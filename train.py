@@ -34,15 +34,11 @@ from flows.training import (
     command_line,
     find_resume,
     load_flow,
-    new_run_id,
     read_summary,
-    run_name,
     save_flow,
     set_tf32,
 )
 
-OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run

@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,12 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.initialize import DataDependent
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Switch autocast off on the device of `x`, where it has any (the meta device has none)."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 class ChannelLinear(Bijection):
@@ -25,14 +33,14 @@ class ChannelLinear(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             weight, bias, log_abs_det = self.affine()
             z = F.conv2d(x, weight[:, :, None, None], bias)
         return z, (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
         self.check_shape(z)
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z):
             weight, bias, _ = self.affine()
             inverse = torch.linalg.inv(weight.double())
             offset = -(inverse @ bias.double())

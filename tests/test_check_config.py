@@ -7,7 +7,9 @@ from flows.training import check_config
 
 
 class Engine:
-    def __init__(self, *, power: float, cylinders: list[int] | None = None, name: str = "") -> None: ...
+    def __init__(
+        self, *, power: float, cylinders: list[int] | None = None, bore: tuple[float, float] = (1, 1), name: str = ""
+    ) -> None: ...
 
 
 ENGINE = {"_target_": f"{__name__}.Engine"}
@@ -20,7 +22,7 @@ ENGINE = {"_target_": f"{__name__}.Engine"}
         {**ENGINE, "power": 3},
         {**ENGINE, "power": 3.5, "cylinders": None},
         {**ENGINE, "power": "${horses}", "cylinders": [1, 2], "_partial_": True},
-        {**ENGINE, "power": "???"},
+        {**ENGINE, "power": "???", "bore": [1.5, 2]},
         {"anything": "goes", "_target_": "builtins.dict"},
         {"days": 3, "_target_": "datetime.timedelta"},
     ],
@@ -36,6 +38,7 @@ def test_what_fits_passes(cfg: dict[str, object]) -> None:
         ({"power": True}, r"^car\.engine\.power should be a valid number, got True$"),
         ({"power": "${name}"}, r"^car\.engine\.power should be a valid number, got 'steam'$"),
         ({"cylinders": [1, "two"]}, r"^car\.engine\.cylinders should be a valid integer, got \[1, 'two'\]$"),
+        ({"bore": ["wide", 2]}, r"^car\.engine\.bore should be a valid number, got \('wide', 2\)$"),
         ({"name": 3}, r"^car\.engine\.name should be a valid string, got 3$"),
         ({"powr": 3}, r"^car\.engine\.powr: Engine has no such argument, did you mean 'power'$"),
     ],

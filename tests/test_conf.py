@@ -42,7 +42,7 @@ def test_it_composes_and_instantiates(group: str, choice: str, tmp_path: Path) -
     assert data.image_shape == flow.image_shape
     lit = instantiate(cfg.training, flow=flow)
     assert isinstance(lit, LitFlow)
-    assert isinstance(lit.make_optimizer(lit.parameters()), torch.optim.Optimizer)
+    assert isinstance(lit.make_optimizer(lit.flow.named_parameters()), torch.optim.Optimizer)
     callbacks = list(instantiate(cfg.callbacks, _convert_="all").values())
     loggers = list(instantiate(cfg.logger, _convert_="all").values())
     assert isinstance(instantiate(cfg.trainer, callbacks=callbacks, logger=loggers), L.Trainer)

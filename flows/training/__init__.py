@@ -14,6 +14,7 @@ from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.progress import Progress
 from flows.training.run import RunSummary, new_run_id, read_summary, run_name
+from flows.training.scale_decay import decay_scales
 from flows.training.schedule import WarmupDecay
 from flows.training.throughput import Throughput
 
@@ -34,6 +35,7 @@ __all__ = [
     "check_config",
     "check_resume",
     "command_line",
+    "decay_scales",
     "find_resume",
     "image_grid",
     "load_flow",

@@ -61,5 +61,7 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     except PydanticSchemaGenerationError:
         return
     except ValidationError as error:
+        if isinstance(value, list) and any(e["type"] == "tuple_type" for e in error.errors()):  # YAML has no tuples
+            return _check_value(path, tuple(value), hint)
         wanted = " or ".join(dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors()))
         raise ValueError(f"{path} should be {wanted}, got {value!r}") from None

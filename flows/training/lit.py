@@ -127,6 +127,8 @@ class LitFlow(L.LightningModule):
         """Stop by asking for it, so that Lightning validates what the last steps learned."""
         if 0 < self.trainer.max_steps <= self.global_step:
             self.trainer.should_stop = True
+        if self.trainer.should_stop:
+            self.trainer.check_val_every_n_epoch = 1
 
     def configure_gradient_clipping(
         self,

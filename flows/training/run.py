@@ -14,6 +14,7 @@ import lightning
 import torch
 import torchvision
 from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from flows.training.graceful_stop import Interrupted
 
@@ -38,6 +39,10 @@ def run_name(run_dir: str) -> str:
     """Name a run by its folder: `NAME` for `outputs/NAME`, `NAME-3` for job 3 of the sweep `multirun/NAME`."""
     parent, name = Path(run_dir).parts[-2:]
     return name if parent == "outputs" else f"{parent}-{name}"
+
+
+OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 class RunSummary:

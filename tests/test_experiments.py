@@ -1,0 +1,129 @@
+"""The papers' experiments: their headers are true, and each trains on files of its format."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+import flows
+import train
+from flows.training import check_config, decay_scales, read_summary
+from scripts.estimate import Cost, estimate
+from tests.generated import GENERATORS
+from tests.run import CONF
+
+PARAMETERS = {
+    "glow_celeba_hq": 168_786_576,
+    "glow_celeba_hq_affine": 224_549_136,
+    "glow_cifar10": 44_052_816,
+    "glow_cifar10_class": 37_857_936,
+    "glow_fashion_mnist": 19_566_688,
+    "glow_imagenet32": 66_077_520,
+    "glow_imagenet64": 111_080_592,
+    "glow_lsun": 66_077_520,
+    "glow_mnist": 19_566_688,
+    "realnvp_celeba": 90_841_423,
+    "realnvp_cifar10": 18_519_625,
+    "realnvp_fashion_mnist": 10_418_161,
+    "realnvp_imagenet32": 43_690_407,
+    "realnvp_imagenet64": 90_841_423,
+    "realnvp_lsun": 90_841_423,
+    "realnvp_mnist": 10_418_161,
+}
+OWN = {"demo", "digits"}
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", [f"experiment={name}", *overrides])
+
+
+def header(name: str) -> str:
+    lines = (Path(CONF) / f"experiment/{name}.yaml").read_text().splitlines()
+    return " ".join(line.removeprefix("# ") for line in lines if line.startswith("# "))
+
+
+def test_all_are_here() -> None:
+    assert {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")} == PARAMETERS.keys() | OWN
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_it_builds_at_full_size_with_the_stated_parameters(name: str) -> None:
+    cfg = composed(name, "run_dir=.")
+    check_config(cfg)
+    with torch.device("meta"):
+        flow = instantiate(cfg.model)
+    assert sum(parameter.numel() for parameter in flow.parameters()) == PARAMETERS[name]
+    assert f"Parameters: {PARAMETERS[name]:,}." in header(name)
+    assert re.search(r"(Paper|Literature): .*(bits/dim|samples)", header(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_its_estimate_is_the_counted_one(name: str) -> None:
+    with torch.device("meta"):
+        cfg = composed(name)
+        cost = estimate(instantiate(cfg.model))
+    stated = header(name).replace(",", "")
+    (num_images,) = re.findall(r"an epoch of (\d+) images", stated)
+    assert f"{cost.gflop:.2f} GFLOP and {cost.mebibytes:.1f} MiB of activations an image" in stated
+    assert f"takes {cost.hours(int(num_images), 10):.2f} hours at a sustained 10 TFLOP/s" in stated
+    assert f"a batch of {cfg.data.batch_size} {cost.mebibytes * cfg.data.batch_size / 1024:.1f} GiB" in stated
+
+
+SHRUNKEN = [
+    "model.hidden_channels=4",
+    "data.batch_size=4",
+    "data.eval_batch_size=4",
+    "data.num_val=4",
+    "data.num_workers=0",
+    "training.num_init_images=4",
+    "training.num_test_draws=1",
+    "trainer.max_steps=3",
+    "trainer.log_every_n_steps=1",
+    "callbacks.grids.num_columns=2",
+    "callbacks.progress=null",
+    "+trainer.enable_progress_bar=false",
+]
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_it_takes_three_steps_at_a_shrunken_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = next(source for source in sorted(GENERATORS, key=len, reverse=True) if source in name)
+    GENERATORS[source](tmp_path / "datasets", monkeypatch)
+    smaller = "model.num_blocks=1" if name.startswith("realnvp") else "model.num_steps=1"
+    few = ["trainer.limit_test_batches=2"] if source.endswith("mnist") else []
+    folders = [f"run_dir={tmp_path}", f"data_root={tmp_path}/datasets"]
+    train.main(composed(name, *SHRUNKEN, smaller, *(f"+{override}" for override in few), *folders))
+    assert read_summary(tmp_path / "summary.json")["steps"] == 3
+
+
+def test_decay_touches_the_scales_of_normalised_weights_only() -> None:
+    conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(2, 3, 3))
+    adam = lambda groups: torch.optim.Adam(groups, lr=1e-3)  # noqa: E731
+    plain, decayed = decay_scales(conv.named_parameters(), optimizer=adam, weight_decay=5e-5).param_groups
+    assert (plain["weight_decay"], decayed["weight_decay"]) == (0, 5e-5)
+    assert [p.shape for p in decayed["params"]] == [(3, 1, 1, 1)]
+    assert {p.shape for p in plain["params"]} == {(3,), (3, 2, 3, 3)}
+
+
+def test_operations_of_a_convolution_are_counted_by_hand() -> None:
+    """Forward and the gradients of input and weight cost the same; the image itself needs no gradient."""
+    spec = {"name": "glow", "image_shape": [1, 4, 4], "num_levels": 1, "num_steps": 1, "hidden_channels": 8}
+
+    with torch.device("meta"):
+        cost = estimate(flows.build(**spec))
+    pixels, multiply_and_add = 2 * 2, 2
+    layers = [2 * 8 * 9, 8 * 8, 8 * 4 * 9]
+    conv1x1 = 4 * 4
+    expected = multiply_and_add * pixels * (3 * sum(layers) + 2 * conv1x1)
+    assert cost.gflop * 1e9 == pytest.approx(expected)
+
+
+def test_hours_follow_from_operations() -> None:
+    assert Cost(1, gflop=36.0, mebibytes=1).hours(num_images=10**6, tflops=10) == 1
