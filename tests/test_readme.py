@@ -15,7 +15,7 @@ from PIL import Image
 import data
 import sample
 import train
-from scripts import evaluate
+from scripts import estimate, evaluate
 from tests.run import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +47,7 @@ SCRIPTS = {
     ),
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
     "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=8"]),
+    "scripts/estimate.py": (estimate.main, "estimate", ["run_dir=."]),
 }
 TINY_TRAINING = {
     "data.batch_size": "8",

@@ -83,7 +83,7 @@ CONFIG = {
     "no class labels": photos(
         "data.num_classes=3",
         "model.num_classes=3",
-        says=["labels", "num_classes"],
+        says=["7 of 7 images", "no label", "num_classes=null"],
         prepare=lambda folder: make_photos(folder / "photos"),
     ),
     "averages in another precision": train("trainer.precision=64-true", says=["64-true", "set callbacks.ema=null"]),
@@ -202,6 +202,64 @@ CHECKPOINTS = {
     ),
 }
 
+
+def with_photo(name: str, content: bytes | Image.Image) -> Callable[[Path], None]:
+    def prepare(folder: Path) -> None:
+        make_photos(folder / "photos")
+        if isinstance(content, Image.Image):
+            content.save(folder / "photos" / name)
+        else:
+            (folder / "photos" / name).write_bytes(content)
+
+    return prepare
+
+
+def with_truncated_photo(folder: Path) -> None:
+    make_photos(folder / "photos")
+    path = folder / "photos/7.png"
+    path.write_bytes(path.read_bytes()[:600])
+
+
+def half_finished_download(folder: Path) -> None:
+    raw = folder / "datasets/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"half of it")
+
+
+FATAL = "data.source.on_damaged=raise"
+NO_NETWORK = {"PATH": "/nowhere", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+DATA = {
+    "missing folder": photos(says=["no folder photos", "give the folder"]),
+    "empty folder": photos(says=["photos", "no image"], prepare=lambda folder: (folder / "photos").mkdir()),
+    "unreadable folder": photos(
+        says=["photos", "Permission denied"],
+        prepare=lambda folder: (folder / "photos").mkdir(mode=0o000),
+        options={"as_anyone": True},
+    ),
+    "truncated image": photos(FATAL, says=["7.png cannot be decoded", "on_damaged=skip"], prepare=with_truncated_photo),
+    "zero-byte image": photos(FATAL, says=["void.png is empty"], prepare=with_photo("void.png", b"")),
+    "no image": photos(FATAL, says=["text.jpg is no image"], prepare=with_photo("text.jpg", b"some text")),
+    "image smaller than the crop": photos(
+        FATAL, says=["dot.png is too small: 3x2"], prepare=with_photo("dot.png", Image.new("RGB", (3, 2)))
+    ),
+    "decompression bomb": photos(
+        FATAL, says=["bomb.png", "decompression bomb"], prepare=with_photo("bomb.png", Image.new("1", (10_000, 10_000)))
+    ),
+    "only damaged images": photos(
+        "data.source.root=one",
+        says=["none of the 1 images in one is usable"],
+        prepare=lambda folder: (folder / "one").mkdir() or (folder / "one/a.png").touch(),
+    ),
+    "half-finished download": Case(
+        "train.py",
+        ["data=fashion_mnist", "data_root=datasets"],
+        ["Fashion-MNIST is out of reach", "datasets/FashionMNIST/raw by hand", "train-images-idx3-ubyte"],
+        half_finished_download,
+        {"environment": NO_NETWORK},
+    ),
+}
+
 KILOBYTES_OF_A_FILE = {resource.RLIMIT_FSIZE: 50_000}
 
 RUNS = {
@@ -243,7 +301,7 @@ RUNS = {
     ),
 }
 
-CASES = {**CONFIG, **CHECKPOINTS, **RUNS}
+CASES = {**CONFIG, **DATA, **CHECKPOINTS, **RUNS}
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +326,14 @@ def test_wrong_use_gets_one_sentence(name: str, tmp_path: Path, finished_run: Pa
     for part in CASES[name].says:
         assert part in result.error
     assert not (tmp_path / "executed").exists()
+
+
+def test_damaged_images_are_named_counted_and_left_out(tmp_path: Path) -> None:
+    with_photo("text.jpg", b"some text")(tmp_path)
+    result = run_script(tmp_path, "train.py", *PHOTOS)
+    assert result.exit_code == 0, result.stderr
+    log = next(tmp_path.rglob("train.log")).read_text()
+    assert "left out: photos/text.jpg is no image" in log and "photos: 9 images, 1 left out" in log
 
 
 def test_the_traceback_is_there_for_the_asking(tmp_path: Path) -> None:
