@@ -10,13 +10,14 @@ from filelock import FileLock
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, extract_archive
 
-from data.decode import decode
+from data.decode import check_shape, decode
 from data.image_files import ImageFiles
 from data.image_set import ImageSet
 
 PARTITION = "list_eval_partition.txt"
 IMAGES = "img_align_celeba"
 TEST = 2
+MD5S = {name: md5 for _, md5, name in datasets.CelebA.file_list}
 
 
 class CelebA:
@@ -28,12 +29,15 @@ class CelebA:
         root: the files lie where torchvision puts them, in root/celeba.
         image_shape: (C, H, W) that every image is brought to.
         crop: side of the central square that is cut out before scaling, in pixels (148: RealNVP, section 4.1).
+
+    Raises:
+        ValueError: if the shape or the crop is impossible.
     """
 
     def __init__(self, root: str, image_shape: Sequence[int] = (3, 64, 64), crop: int = 148) -> None:
         self.root = Path(root).expanduser()
         self.folder = self.root / datasets.CelebA.base_folder
-        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.image_shape = check_shape(image_shape, crop)
         self.read = partial(decode, image_shape=self.image_shape, crop=crop)
 
     def prepare(self) -> None:
@@ -70,8 +74,8 @@ class CelebA:
 
     def _missing(self) -> str:
         """Return what is missing, nothing if all is there."""
-        if not (self.folder / PARTITION).is_file():
-            return PARTITION
+        if not check_integrity(self.folder / PARTITION, MD5S[PARTITION]):
+            return f"a whole {PARTITION}"
         images = self.folder / IMAGES
         there = {path.name for path in images.iterdir()} if images.is_dir() else set()
         missing = sorted(self._partition().keys() - there)
@@ -79,14 +83,17 @@ class CelebA:
 
     def _fetch(self) -> None:
         archive = self.folder / f"{IMAGES}.zip"
-        md5 = next(md5 for _, md5, name in datasets.CelebA.file_list if name == archive.name)
-        if not (check_integrity(archive, md5) and (self.folder / PARTITION).is_file()):
+        partition = self.folder / PARTITION
+        if not all(check_integrity(file, MD5S[file.name]) for file in (archive, partition)):
             try:
                 datasets.CelebA(self.root, download=True)
+                if not check_integrity(archive, MD5S[archive.name]) and (missing := self._missing()):
+                    raise FileNotFoundError(f"torchvision takes the folder for whole, which lacks {missing}")
             except Exception as error:  # torchvision goes through gdown, which raises errors of its own
+                reason = " ".join(str(error).split()).rstrip(".")
                 raise RuntimeError(
-                    f"CelebA is out of reach ({error}): put {archive.name} (md5 {md5}) and {PARTITION} from "
-                    f"https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into {self.folder} by hand"
+                    f"CelebA is out of reach ({reason}): put {archive.name} (md5 {MD5S[archive.name]}) and "
+                    f"{PARTITION} from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html into {self.folder} by hand"
                 ) from error
         if self._missing():
             with TemporaryDirectory(dir=self.folder) as folder:

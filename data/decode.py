@@ -1,6 +1,7 @@
 """From an image file of any kind to pixels of one shape."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,19 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 MODES = {1: "L", 3: "RGB"}
 
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # such a file is refused, by name
+
+
+def check_shape(image_shape: Sequence[int], crop: int | None = None) -> tuple[int, int, int]:
+    """Return the (C, H, W) that images are to be brought to, after a central square of `crop` pixels is cut out.
+
+    Raises:
+        ValueError: if it is not three sizes, C is neither that of grey nor of colour, or the square is empty.
+    """
+    if len(image_shape) != 3 or image_shape[0] not in MODES or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}")
+    if crop is not None and crop < 1:
+        raise ValueError(f"crop must be at least 1 pixel, or null to take the whole image, got {crop}")
+    return image_shape[0], image_shape[1], image_shape[2]
 
 
 def decode(path: Path, image_shape: tuple[int, int, int], *, crop: int | None = None, enlarge: bool = False) -> Tensor:

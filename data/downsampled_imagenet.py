@@ -1,6 +1,8 @@
 """ImageNet at 32x32 or 64x64, in the npz batches of Chrabaszcz et al., mapped from the disk."""
 
+import logging
 import shutil
+import zlib
 from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from data.image_set import Batch, ImageSet
 
+logger = logging.getLogger(__name__)
+
 
 class DownsampledImageNet:
     """1,281,167 training and 50,000 test photographs, (3, S, S), 1,000 classes (arXiv:1707.08819).
@@ -21,7 +25,8 @@ class DownsampledImageNet:
     bits/dim do not compare. `ImageFolder` reads it.
 
     Args:
-        root: the folder of `train_data_batch_1.npz` to `_10.npz` and `val_data.npz`, as they are distributed.
+        root: the folder of `train_data_batch_1.npz`, `_2.npz` and so on, ten as they are distributed, and of
+            `val_data.npz`.
         size: S, 32 or 64.
     """
 
@@ -36,10 +41,14 @@ class DownsampledImageNet:
             FileNotFoundError: if files are missing.
             ValueError: if one is damaged or holds something else.
         """
-        for path in [*self._train_files(), self.root / "val_data.npz"]:
+        train_files = self._train_files()
+        for path in [*train_files, self.root / "val_data.npz"]:
             if find_member(path) is None:
                 unpack(path)
-        self.load()
+        train, test = self.load()
+        logger.info(
+            "%s: %d images in %d files to train, %d to test", self.root, len(train), len(train_files), len(test)
+        )
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.
@@ -53,8 +62,9 @@ class DownsampledImageNet:
     def _train_files(self) -> list[Path]:
         if not self.root.is_dir():
             raise FileNotFoundError(f"there is no folder {self.root}: put the npz files of downsampled ImageNet there")
-        numbered = {int(path.stem.rpartition("_")[2]): path for path in self.root.glob("train_data_batch_[0-9]*.npz")}
-        expected = range(1, max(10, *numbered, 0) + 1)
+        found = {path.stem.removeprefix("train_data_batch_"): path for path in self.root.glob("train_data_batch_*.npz")}
+        numbered = {int(number): path for number, path in found.items() if number.isdecimal()}
+        expected = range(1, max(numbered, default=1) + 1)
         missing = [f"train_data_batch_{number}.npz" for number in expected if number not in numbered]
         missing += [] if (self.root / "val_data.npz").is_file() else ["val_data.npz"]
         if missing:
@@ -83,10 +93,16 @@ class MappedBatches(ImageSet):
         for path, place in zip(paths, self.places, strict=True):
             images, batch_labels = map_array(*place), read_labels(path)
             width = images.shape[1] if images.ndim == 2 else 0
+            for other in {32, 64} - {size}:
+                if width == 3 * other * other:
+                    raise ValueError(
+                        f"{path} holds {other}x{other} images, not {size}x{size}: use data=imagenet{other}, or put the "
+                        f"{size}x{size} ones there"
+                    )
             if images.dtype != np.uint8 or width != 3 * size * size or len(images) != len(batch_labels):
                 raise ValueError(
                     f"{path} holds {images.dtype} {images.shape} and {len(batch_labels)} labels, where {size}x{size} "
-                    f"images are uint8 (N, {3 * size * size}): give the folder of that size by data.source.root"
+                    f"images are uint8 (N, {3 * size * size}) and have N labels: fetch it again"
                 )
             labels.append(batch_labels - 1)
         self.ends = np.cumsum([len(part) for part in labels])
@@ -141,8 +157,8 @@ def map_array(path: Path, offset: int) -> NDArray[np.uint8]:
         file.seek(offset)
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        return np.memmap(path, dtype, mode="r", offset=file.tell(), shape=shape)
+        shape, fortran_order, dtype = read_header(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran_order else "C")
 
 
 def read_labels(path: Path) -> Tensor:
@@ -157,13 +173,21 @@ def unpacked(path: Path) -> Path:
 
 
 def unpack(path: Path) -> None:
-    """Unpack the array `data` of a compressed npz file, unless it is unpacked already."""
+    """Unpack the array `data` of a compressed npz file, unless it is unpacked already.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     target = unpacked(path)
     target.parent.mkdir(exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
             return
         partial = target.with_suffix(".partial")
-        with ZipFile(path) as archive, archive.open("data.npy") as source, partial.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 24)
+        try:
+            with ZipFile(path) as archive, archive.open("data.npy") as source, partial.open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 24)
+        except (BadZipFile, EOFError, zlib.error) as error:
+            partial.unlink()
+            raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
         partial.replace(target)

@@ -80,7 +80,7 @@ def _fetch(raw: Path, name: str, origins: Mapping[str, Fetch]) -> None:
                 if damaged := damaged_files(fresh):
                     raise RuntimeError(f"it gave no valid {', '.join(damaged)}")
             except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-                failures.append(f"{origin} failed ({error})")
+                failures.append(f"{origin} failed ({' '.join(str(error).split())})")
                 continue
             for file in SHAPES:
                 (fresh / file).replace(raw / file)

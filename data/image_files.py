@@ -65,7 +65,7 @@ def damaged_images(
 ) -> dict[Path, str]:
     """Return why each file that cannot be read cannot; every file is decoded once, and the verdict kept in an index.
 
-    A file is decoded again when its size or its time of change differs, or the settings.
+    A file is decoded again when its size, its time of change (of permissions too) or the settings differ.
 
     Args:
         root: the folder.
@@ -76,7 +76,7 @@ def damaged_images(
     """
     digest = sha256(f"{root.absolute()} {settings}".encode()).hexdigest()[:16]
     index = index_dir / f"{root.name}-{digest}.json"
-    known: dict[str, list[int | str | None]] = json.loads(index.read_text()) if index.exists() else {}
+    known = _recall(index)
     stamps = {path: _stamp(root / path) for path in paths}
     fresh = [path for path, stamp in stamps.items() if known.get(str(path), [])[:2] != stamp]
     if fresh:
@@ -89,13 +89,21 @@ def damaged_images(
     return {path: str(reason) for path in stamps if (reason := known[str(path)][2]) is not None}
 
 
+def _recall(index: Path) -> dict[str, list[int | str | None]]:
+    """Return the stamp and the verdict of each file, of none where the index is missing or damaged."""
+    try:
+        return {path: [size, time, reason] for path, (size, time, reason) in json.loads(index.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
 def _stamp(path: Path) -> list[int]:
     """Return size in bytes and time of change, -1 for a link to nothing."""
     try:
         status = path.stat()
     except OSError:
         return [-1, -1]
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_ctime_ns]
 
 
 def _check(root: Path, paths: list[Path], read: Callable[[Path], Tensor]) -> list[str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from data.decode import MODES, decode
+from data.decode import check_shape, decode
 from data.image_files import ImageFiles, damaged_images
 from data.image_set import ImageSet, Subset
 from data.order import shuffled
@@ -41,7 +41,7 @@ class ImageFolder:
             them out, "raise" ends the run.
 
     Raises:
-        ValueError: if the shape, the fraction or on_damaged is impossible.
+        ValueError: if the shape, the crop, the fraction or on_damaged is impossible.
     """
 
     def __init__(
@@ -57,18 +57,17 @@ class ImageFolder:
         enlarge: bool = False,
         on_damaged: str = "skip",
     ) -> None:
-        if len(image_shape) != 3 or image_shape[0] not in MODES or min(image_shape) < 1:
-            raise ValueError(f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}")
         if not 0 < test_fraction < 1:
             raise ValueError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
         if on_damaged not in ("skip", "raise"):
             raise ValueError(f"on_damaged must be skip or raise, got {on_damaged!r}")
         self.root = Path(root).expanduser()
-        self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.image_shape = check_shape(image_shape, crop)
         self.index_dir = Path(index_dir).expanduser()
         self.splits = train, test
         self.seed = seed
         self.test_fraction = test_fraction
+        self.crop = crop
         self.read = partial(decode, image_shape=self.image_shape, crop=crop, enlarge=enlarge)
         self.on_damaged = on_damaged
 
@@ -79,18 +78,26 @@ class ImageFolder:
             OSError: as `load`.
             ValueError: as `load`.
         """
-        folders = self._folders()
-        count = sum(len(list_images(folder)) for folder in folders)
-        damaged = [reason for folder in folders for reason in self._damaged(folder).values()]
+        found = self._find()
+        damaged = [reason for _, reasons in found.values() for reason in reasons.values()]
         for reason in damaged[:NAMED]:
             logger.warning("left out: %s", reason)
         if len(damaged) > NAMED:
             logger.warning("left out: %d more", len(damaged) - NAMED)
+        train, test = self._split(found)
         logger.info(
-            "%s: %d images, %d left out; the others are scaled to cover %dx%d (H x W) and cropped at the centre",
-            *(self.root, count, len(damaged), *self.image_shape[1:]),
+            "%s: %d images, %d left out; the others are %sscaled to cover %dx%d (H x W) and cropped at the centre; "
+            "%d to train and %d to test, %s %s and %s",
+            self.root,
+            sum(len(paths) for paths, _ in found.values()),
+            len(damaged),
+            f"cut to their central {self.crop}x{self.crop}, " if self.crop else "",
+            *self.image_shape[1:],
+            len(train),
+            len(test),
+            "by the folders" if len(found) == 2 else "by the seed, as there are not both folders",
+            *self.splits,
         )
-        self.load()
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.
@@ -99,10 +106,20 @@ class ImageFolder:
             OSError: if a folder is missing, cannot be read or holds no image.
             ValueError: if there is a single image to split, all are damaged, or one is and these are not skipped.
         """
-        folders = self._folders()
-        found = {folder: self._usable(folder) for folder in folders}
-        classes = sorted({path.parts[0] for paths in found.values() for path in paths if len(path.parts) > 1})
-        sets = [self._files(folder, paths, classes) for folder, paths in found.items()]
+        return self._split(self._find())
+
+    def _find(self) -> dict[Path, tuple[list[Path], dict[Path, str]]]:
+        """Return the images of each folder, and why some of them are damaged."""
+        found = {}
+        for folder in self._folders():
+            paths = list_images(folder)
+            found[folder] = paths, self._damaged(folder, paths)
+        return found
+
+    def _split(self, found: dict[Path, tuple[list[Path], dict[Path, str]]]) -> tuple[ImageSet, ImageSet]:
+        usable = {folder: self._usable(folder, *images) for folder, images in found.items()}
+        classes = sorted({path.parts[0] for paths in usable.values() for path in paths if len(path.parts) > 1})
+        sets = [self._files(folder, paths, classes) for folder, paths in usable.items()]
         if len(sets) == 2:
             return sets[0], sets[1]
         (images,) = sets
@@ -119,9 +136,9 @@ class ImageFolder:
         splits = [self.root / name for name in self.splits]
         return splits if all(folder.is_dir() for folder in splits) else [self.root]
 
-    def _damaged(self, folder: Path) -> dict[Path, str]:
+    def _damaged(self, folder: Path, paths: list[Path]) -> dict[Path, str]:
         settings = f"{self.image_shape} {self.read.keywords}"
-        damaged = damaged_images(folder, list_images(folder), self.read, settings, self.index_dir)
+        damaged = damaged_images(folder, paths, self.read, settings, self.index_dir)
         if damaged and self.on_damaged == "raise":
             raise ValueError(
                 f"{next(iter(damaged.values()))} (one of {len(damaged)} such files): repair or remove them, or leave "
@@ -129,9 +146,8 @@ class ImageFolder:
             )
         return damaged
 
-    def _usable(self, folder: Path) -> list[Path]:
-        damaged = self._damaged(folder)
-        usable = [path for path in list_images(folder) if path not in damaged]
+    def _usable(self, folder: Path, paths: list[Path], damaged: dict[Path, str]) -> list[Path]:
+        usable = [path for path in paths if path not in damaged]
         if not usable:
             raise ValueError(
                 f"none of the {len(damaged)} images in {folder} is usable, such as: {next(iter(damaged.values()))}"

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from torchvision import datasets
 
+from data.celeba import MD5S
 from data.idx import SHAPES
 
 
@@ -69,7 +70,9 @@ def jpegs(folder: Path, count: int, width: int, height: int) -> None:
 def celeba(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jpegs(root / "celeba/img_align_celeba", 40, 178, 218)
     lines = [f"{number:06}.jpg {0 if number <= 24 else 1 if number <= 32 else 2}" for number in range(1, 41)]
-    (root / "celeba/list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    partition = root / "celeba/list_eval_partition.txt"
+    partition.write_text("\n".join(lines) + "\n")
+    monkeypatch.setitem(MD5S, partition.name, md5(partition.read_bytes()).hexdigest())
 
 
 def celeba_hq(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

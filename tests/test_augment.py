@@ -1,9 +1,13 @@
 """Augmentation: exact mirrors, shifts and windows, the same for an image whatever its batch."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor
 
-from data import Augment, Batch
+from data import Augment, Batch, Digits, ImageData
 from data.augment import CentreCrop
 from data.image_set import TensorImages
 
@@ -56,3 +60,53 @@ def test_evaluation_takes_the_middle() -> None:
 def test_a_negative_shift_is_refused() -> None:
     with pytest.raises(ValueError, match="max_shift must be at least 0, got -1"):
         Augment(max_shift=-1)
+
+
+class Recorder(LightningModule):
+    """Trains nothing and keeps the images it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.train_images: list[Tensor] = []
+        self.val_images: list[Tensor] = []
+
+    def training_step(self, batch: Batch) -> Tensor:
+        self.train_images.append(batch.images)
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch) -> None:
+        self.val_images.append(batch.images)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters())
+
+
+def fit(steps: int, resume_from: Path | None = None, save_to: Path | None = None) -> tuple[Recorder, ImageData]:
+    images = ImageData(source=Digits(), image_shape=(1, 6, 6), batch_size=256, num_val=300, augment=ALL)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    recorder = Recorder()
+    trainer.fit(recorder, datamodule=images, ckpt_path=resume_from)
+    if save_to:
+        trainer.save_checkpoint(save_to)
+    return recorder, images
+
+
+def test_training_images_vary_and_evaluation_takes_the_middle_of_each(tmp_path: Path) -> None:
+    recorder, images = fit(6)
+    assert torch.equal(recorder.train_images[0], images.initial_batch(256).images)
+    middle = images.val_set[list(range(300))].images
+    assert torch.equal(torch.cat(recorder.val_images)[-300:], middle)
+    assert middle.shape == (300, 1, 6, 6)
+
+    first, _ = fit(2, save_to=tmp_path / "a.ckpt")
+    second, _ = fit(6, resume_from=tmp_path / "a.ckpt")
+    assert torch.equal(torch.cat(first.train_images + second.train_images), torch.cat(recorder.train_images))

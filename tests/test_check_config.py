@@ -12,6 +12,10 @@ class Engine:
     ) -> None: ...
 
 
+class Sealed:
+    def __init__(self, key: "Unknown") -> None: ...  # noqa: F821
+
+
 ENGINE = {"_target_": f"{__name__}.Engine"}
 
 
@@ -23,6 +27,7 @@ ENGINE = {"_target_": f"{__name__}.Engine"}
         {**ENGINE, "power": 3.5, "cylinders": None},
         {**ENGINE, "power": "${horses}", "cylinders": [1, 2], "_partial_": True},
         {**ENGINE, "power": "???", "bore": [1.5, 2]},
+        {"key": 1, "_target_": f"{__name__}.Sealed"},
         {"anything": "goes", "_target_": "builtins.dict"},
         {"days": 3, "_target_": "datetime.timedelta"},
     ],

@@ -1,5 +1,6 @@
 """Image folders: which images are found, how they are labelled and how they are split."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,8 @@ def test_files_are_decoded_once_and_again_when_they_change(tmp_path: Path, monke
     save(Image.new("L", (2, 2)), photos / "d.png")
     assert prepare() == ["b.png", "d.png"]
     assert prepare() == []
+    (photos / "c.png").chmod(0o600)
+    assert prepare() == ["c.png"]
     assert prepare(enlarge=True) == ["a.png", "b.png", "c.png", "d.png"]
     assert sorted(path.name for path in photos.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
 
@@ -130,3 +133,44 @@ def test_splits_have_names(tmp_path: Path) -> None:
     names = {"train": "train_2x2", "test": "valid_2x2"}
     train, test = ImageFolder(str(tmp_path), (1, 2, 2), str(tmp_path / ".index"), **names).load()
     assert (levels(train), levels(test)) == ([1], [2])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a.png": 3}'])
+def test_a_damaged_index_is_made_anew(content: str, tmp_path: Path) -> None:
+    for name in "ab":
+        save(Image.new("L", (2, 2)), tmp_path / f"photos/{name}.png")
+    folder = ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index"))
+    folder.prepare()
+    (index,) = (tmp_path / "index").glob("*.json")
+    whole = index.read_text()
+    index.write_text(content)
+    train, test = folder.load()
+    assert (len(train), len(test)) == (1, 1)
+    assert index.read_text() == whole
+
+
+@pytest.mark.parametrize("crop", [0, -3])
+def test_an_empty_crop_is_refused(crop: int) -> None:
+    with pytest.raises(ValueError, match=f"crop must be at least 1 pixel, .* got {crop}"):
+        ImageFolder(".", (1, 8, 8), ".", crop=crop)
+
+
+def test_the_log_says_what_was_done_and_how_the_images_are_split(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in ("train/a.png", "train/b.png", "train/small.png", "test/a.png"):
+        save(Image.new("L", (2, 2) if "small" in place else (8, 8)), tmp_path / place)
+
+    def log(**options: Any) -> str:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="data"):
+            ImageFolder(str(tmp_path), (1, 4, 4), str(tmp_path / ".index"), **options).prepare()
+        return caplog.records[-1].getMessage()
+
+    assert log(crop=6) == (
+        f"{tmp_path}: 4 images, 1 left out; the others are cut to their central 6x6, scaled to cover 4x4 (H x W) and "
+        "cropped at the centre; 2 to train and 1 to test, by the folders train and test"
+    )
+    assert log(test="val").endswith(
+        "2 to train and 1 to test, by the seed, as there are not both folders train and val"
+    )

@@ -1,12 +1,17 @@
 """Every data set reads files of its format, and says what is missing."""
 
+import logging
 import pickle
+import shutil
+from hashlib import md5
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from PIL import Image
 
 import data.celeba
 import data.mnist
@@ -87,6 +92,68 @@ def test_celeba_splits_by_the_official_partition(tmp_path: Path, monkeypatch: py
     (tmp_path / "celeba/img_align_celeba/000007.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 images, such as img_align_celeba/000007\.jpg"):
         CelebA(str(tmp_path)).load()
+    partition = tmp_path / "celeba/list_eval_partition.txt"
+    partition.write_text("".join(partition.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(FileNotFoundError, match=r"lacks a whole list_eval_partition\.txt"):
+        CelebA(str(tmp_path)).load()
+
+
+def test_celeba_cuts_out_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generated.celeba(tmp_path, monkeypatch)
+    framed = np.zeros((218, 178, 3), dtype=np.uint8)
+    framed[35:183, 15:163] = 200
+    Image.fromarray(framed).save(tmp_path / "celeba/img_align_celeba/000001.jpg", quality=100)
+    image = CelebA(str(tmp_path)).load()[0][[0]].images
+    assert image[..., 1:-1, 1:-1].float().sub(200).abs().max() <= 4
+    for arguments in ({"image_shape": (2, 64, 64)}, {"crop": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            CelebA(str(tmp_path), **arguments)
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_archive_of_celeba_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generated.celeba(tmp_path, monkeypatch)
+    folder = tmp_path / "celeba"
+    archive = Path(shutil.make_archive(str(folder / "img_align_celeba"), "zip", folder, "img_align_celeba"))
+    monkeypatch.setitem(data.celeba.MD5S, archive.name, md5(archive.read_bytes()).hexdigest())
+    whole = CelebA(str(tmp_path)).load()[0][[0, 31]].images
+    (folder / "img_align_celeba/000001.jpg").unlink()
+    CelebA(str(tmp_path)).prepare()
+    assert torch.equal(CelebA(str(tmp_path)).load()[0][[0, 31]].images, whole)
+    shutil.rmtree(folder / "img_align_celeba")
+    CelebA(str(tmp_path)).prepare()
+    assert torch.equal(CelebA(str(tmp_path)).load()[0][[0, 31]].images, whole)
+
+
+@pytest.mark.parametrize("archive", [None, b"half of it"])
+def test_half_of_celeba_that_torchvision_takes_for_whole_is_refused(
+    archive: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated.celeba(tmp_path, monkeypatch)
+    monkeypatch.setattr(data.celeba.datasets.CelebA, "__init__", lambda self, root, download: None)
+    (tmp_path / "celeba/img_align_celeba/000007.jpg").unlink()
+    if archive is not None:
+        (tmp_path / "celeba/img_align_celeba.zip").write_bytes(archive)
+    with pytest.raises(RuntimeError, match=r"000007\.jpg.* put img_align_celeba\.zip .* by hand"):
+        CelebA(str(tmp_path)).prepare()
+
+
+def test_svhn_without_scipy_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.svhn, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install scipy"):
+        SVHN(str(tmp_path)).prepare()
+
+
+def test_a_complaint_of_many_lines_becomes_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Error downloading:\nTried a mirror, got:\nnothing")
+
+    monkeypatch.setattr(data.mnist, "download", fail)
+    monkeypatch.setattr(data.celeba.datasets.CelebA, "download", fail)
+    for source in (MNIST, CelebA):
+        with pytest.raises(RuntimeError, match="got: nothing") as error:
+            source(str(tmp_path)).prepare()
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -111,7 +178,7 @@ def test_damaged_or_other_npz_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*npz"):
         DownsampledImageNet(str(folder), 32).prepare()
     generated.imagenet(folder, 32)
-    with pytest.raises(ValueError, match=r"train_data_batch_1\.npz holds uint8 \(6, 3072\) .* 64x64"):
+    with pytest.raises(ValueError, match=r"1\.npz holds 32x32 images, not 64x64: use data=imagenet32"):
         DownsampledImageNet(str(folder), 64).prepare()
     (folder / "train_data_batch_3.npz").write_bytes((folder / "train_data_batch_3.npz").read_bytes()[:999])
     with pytest.raises(ValueError, match=r"train_data_batch_3\.npz is damaged"):
@@ -120,3 +187,44 @@ def test_damaged_or_other_npz_files_are_named(tmp_path: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=r"lacks train_data_batch_3\.npz, val_data\.npz"):
         DownsampledImageNet(str(folder), 32).prepare()
+
+
+def test_any_number_of_npz_batches_is_taken_in_the_order_of_their_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "npz"
+    generated.imagenet(folder, 32)
+    for number in range(1, 12):
+        np.savez(folder / f"train_data_batch_{number}", data=np.full((1, 3072), number, np.uint8), labels=[number])
+    (folder / "train_data_batch_1 (copy).npz").touch()
+    with caplog.at_level(logging.INFO, logger="data"):
+        DownsampledImageNet(str(folder), 32).prepare()
+    train, _ = DownsampledImageNet(str(folder), 32).load()
+    assert train[list(range(11))].images[:, 0, 0, 0].tolist() == list(range(1, 12))
+    assert "11 images in 11 files to train, 6 to test" in caplog.text
+    for number in range(3, 12):
+        (folder / f"train_data_batch_{number}.npz").unlink()
+    assert len(DownsampledImageNet(str(folder), 32).load()[0]) == 2
+    for number in (1, 2):
+        (folder / f"train_data_batch_{number}.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks train_data_batch_1\.npz: put"):
+        DownsampledImageNet(str(folder), 32).load()
+
+
+def test_npz_files_are_read_in_either_memory_order(tmp_path: Path) -> None:
+    generated.imagenet(tmp_path / "npz", 32)
+    pixels = generated.pixels(6, 3072)
+    np.savez(tmp_path / "npz/train_data_batch_1", data=np.asfortranarray(pixels), labels=np.arange(1, 7))
+    train, _ = DownsampledImageNet(str(tmp_path / "npz"), 32).load()
+    assert (train[[4, 1]].images.flatten(1).numpy() == pixels[[4, 1]]).all()
+
+
+def test_a_compressed_npz_file_damaged_inside_is_named_and_not_kept(tmp_path: Path) -> None:
+    generated.imagenet(tmp_path / "npz", 32, compressed=True)
+    path = tmp_path / "npz/train_data_batch_2.npz"
+    content = bytearray(path.read_bytes())
+    content[5000:5100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train_data_batch_2\.npz is damaged .*fetch it again"):
+        DownsampledImageNet(str(tmp_path / "npz"), 32).prepare()
+    assert not list((tmp_path / "npz/unpacked").glob("train_data_batch_2.[np]*"))

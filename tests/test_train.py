@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -328,7 +329,7 @@ def test_weight_averaging_leaves_buffers_alone_and_follows_the_power_law() -> No
 
     module, ema = Module(), PowerEMA(power=2.0)
     order, sign = module.order.clone(), module.sign.clone()
-    ema.setup(None, module, "fit")
+    ema.setup(SimpleNamespace(precision="32-true"), module, "fit")
     count = 2000
     for step in range(1, count + 1):
         module.weight.data.fill_(step)

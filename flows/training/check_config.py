@@ -44,7 +44,10 @@ def check_arguments(function: Callable[..., Any], arguments: dict[str, Any], whe
     except ValueError:  # some built-in classes have none
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    try:
+        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # an annotation by a name that is imported for type checkers only
+        hints = {}
     for name, value in arguments.items():
         path = f"{where}.{name}" if where else name
         if name in parameters and name in hints:
