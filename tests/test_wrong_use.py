@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from flows.training import read_summary
 from tests.command_line import Result, Script, run_script
+from tests.test_image_decoding import COLOURS
 
 TINY = [
     "experiment=digits",
@@ -334,6 +335,16 @@ def test_damaged_images_are_named_counted_and_left_out(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     log = next(tmp_path.rglob("train.log")).read_text()
     assert "left out: photos/text.jpg is no image" in log and "photos: 9 images, 1 left out" in log
+
+
+def test_images_of_every_kind_are_taken(tmp_path: Path) -> None:
+    for name, (image, options, _) in COLOURS.items():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(exist_ok=True)
+        image.save(path, **options)
+    result = run_script(tmp_path, "train.py", *PHOTOS, "data.source.enlarge=true")
+    assert result.exit_code == 0, result.stderr
+    assert f"photos: {len(COLOURS)} images, 0 left out" in next(tmp_path.rglob("train.log")).read_text()
 
 
 def test_the_traceback_is_there_for_the_asking(tmp_path: Path) -> None:
