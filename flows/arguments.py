@@ -1,6 +1,6 @@
 """Checking the arguments of models, with messages that say what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -15,9 +15,13 @@ def choose(option: str, choices: Mapping[str, T], name: str) -> T:
     """
     if name in choices:
         return choices[name]
-    nearest = get_close_matches(str(name), choices, n=1)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-    raise ValueError(f"{option} is one of {', '.join(choices)}; got {name!r}{hint}")
+    raise ValueError(f"{option} is one of {', '.join(choices)}; got {name!r}{did_you_mean(name, choices)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is nearest to `name`, to be put behind it; nothing if none is near."""
+    nearest = get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
 def require_positive(**values: int) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 import flows
 import train
+from flows.scale import LearnedTanhScale
 from flows.training import check_config, decay_scales, read_summary
 from scripts.estimate import Cost, estimate
 from tests.generated import GENERATORS
@@ -103,13 +104,17 @@ def test_it_takes_three_steps_at_a_shrunken_size(name: str, tmp_path: Path, monk
     assert read_summary(tmp_path / "summary.json")["steps"] == 3
 
 
-def test_decay_touches_the_scales_of_normalised_weights_only() -> None:
-    conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(2, 3, 3))
+def test_decay_touches_scales_only() -> None:
+    flow = flows.build("realnvp", image_shape=(1, 4, 4), num_levels=1, hidden_channels=3, num_blocks=1)
     adam = lambda groups: torch.optim.Adam(groups, lr=1e-3)  # noqa: E731
-    plain, decayed = decay_scales(conv.named_parameters(), optimizer=adam, weight_decay=5e-5).param_groups
+    plain, decayed = decay_scales(flow.named_parameters(), optimizer=adam, weight_decay=5e-5).param_groups
     assert (plain["weight_decay"], decayed["weight_decay"]) == (0, 5e-5)
-    assert [p.shape for p in decayed["params"]] == [(3, 1, 1, 1)]
-    assert {p.shape for p in plain["params"]} == {(3,), (3, 2, 3, 3)}
+    convolutions = [part for part in flow.modules() if hasattr(part, "parametrizations")]
+    scales = [conv.parametrizations.weight.original0 for conv in convolutions]
+    scales += [part.range for part in flow.modules() if isinstance(part, LearnedTanhScale)]
+    assert len(scales) == 4 * (3 + 1)
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in scales}
+    assert len(plain["params"]) + len(decayed["params"]) == len(list(flow.parameters()))
 
 
 def test_operations_of_a_convolution_are_counted_by_hand() -> None:

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
+
+from flows.arguments import did_you_mean
 
 
 def check_config(cfg: DictConfig, where: str = "") -> None:
@@ -53,9 +54,7 @@ def check_arguments(function: Callable[..., Any], arguments: dict[str, Any], whe
         if name in parameters and name in hints:
             _check_value(path, value, hints[name])
         elif name not in parameters and not takes_any:
-            nearest = get_close_matches(name, parameters, n=1)
-            hint = f", did you mean {nearest[0]!r}" if nearest else ""
-            raise ValueError(f"{path}: {function.__name__} has no such argument{hint}")
+            raise ValueError(f"{path}: {function.__name__} has no such argument{did_you_mean(name, parameters)}")
 
 
 def _check_value(path: str, value: Any, hint: Any) -> None:

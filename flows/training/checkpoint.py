@@ -86,7 +86,7 @@ def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged ({_first_line(error)}): take another checkpoint") from error
+        raise CheckpointError(f"{path} is damaged or cut short ({_first_line(error)}): take another one") from error
     except Exception as error:  # the unpickler meets bytes of any kind
         raise CheckpointError(
             f"{path} is no checkpoint of this project, or it holds objects that could run code, which are not loaded"

@@ -5,9 +5,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 import hydra
@@ -19,6 +18,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from flows.arguments import did_you_mean
 from flows.training.checkpoint import CheckpointError
 from flows.training.graceful_stop import Interrupted
 
@@ -100,7 +100,7 @@ def explain(error: BaseException) -> str:
     match error:
         case MissingConfigException(missing_cfg_file=str(file), options=[*_] as options) if "/" in file:
             group, _, name = file.rpartition("/")
-            return f"{group}={name}: there is no such choice{_nearest(name, options)}; one of {', '.join(options)}"
+            return f"{group}={name}: there is no such choice{did_you_mean(name, options)}, but {', '.join(options)}"
         case OverrideParseException():
             return f"{error.override!r} is not of the form KEY=VALUE (lists and spaces need quotes: 'KEY=[1,2]')"
         case InstantiationException():
@@ -111,7 +111,7 @@ def explain(error: BaseException) -> str:
             return f"{error.full_key} has no value: give {error.full_key}=VALUE"
         case CompactHydraException(__cause__=ConfigAttributeError() | ConfigKeyError() as cause):
             key = str(cause.full_key)
-            nearest = _nearest(key.rpartition(".")[2], map(str, cause.parent_node or ()))
+            nearest = did_you_mean(key.rpartition(".")[2], map(str, cause.parent_node or ()))
             return f"{key}: there is no such setting{nearest}; --help lists all"
         case OmegaConfBaseException():
             return f"{error.full_key}: {str(error).splitlines()[0]}"
@@ -124,17 +124,12 @@ def explain(error: BaseException) -> str:
             return f"{file}: {error.strerror}: {to_do}"
         case MisconfigurationException():
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
-            return f"{text.rstrip('.')}: {to_do}"
+            return f"{text.rstrip('.!')}: {to_do}"
         case CompactHydraException() | CheckpointError() | ValueError() | OSError() | ArithmeticError() | ImportError():
             return text
         case RuntimeError() if type(error) is RuntimeError:
             return text
     return f"{type(error).__name__}: {text} (this may be a fault of the program: HYDRA_FULL_ERROR=1 shows where)"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    nearest = get_close_matches(name, list(known), n=1)
-    return f", did you mean {nearest[0]!r}" if nearest else ""
 
 
 def _out_of_memory(text: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
+from flows.arguments import require_positive
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
 
@@ -26,11 +27,17 @@ class ImageGrids(L.Callback):
         temperatures: one row of samples each.
         num_columns: samples a row.
         every_n_epochs: draw at each n-th epoch.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
     """
 
     def __init__(
         self, directory: str, temperatures: Sequence[float], num_columns: int, every_n_epochs: int = 1
     ) -> None:
+        if min(temperatures, default=0.0) < 0:
+            raise ValueError(f"temperatures are at least 0, got {list(temperatures)}")
+        require_positive(num_columns=num_columns, every_n_epochs=every_n_epochs)
         self.directory = Path(directory)
         self.temperatures = list(temperatures)
         self.num_columns = num_columns

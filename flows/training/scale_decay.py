@@ -1,4 +1,4 @@
-"""Weight decay on the scales of weight-normalised convolutions alone."""
+"""Weight decay on scales alone: of weight-normalised convolutions and of couplings."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-SCALE = "parametrizations.weight.original0"
-"""How torch's weight normalisation calls them."""
+SCALES = ("parametrizations.weight.original0", "elementwise.scale.range")
+"""How torch's weight normalisation and `flows.scale.LearnedTanhScale` in a coupling call them."""
 
 
 def decay_scales(
@@ -16,15 +16,15 @@ def decay_scales(
     optimizer: Callable[[list[dict[str, Any]]], Optimizer],
     weight_decay: float,
 ) -> Optimizer:
-    """Make an optimizer whose weight decay touches the scales only (RealNVP, section 4.1).
+    """Make an optimizer whose weight decay touches the scales only (RealNVP, section 4.1, and its release).
 
     Args:
         named_parameters: all parameters.
         optimizer: parameter groups to optimizer.
-        weight_decay: coefficient on the scales.
+        weight_decay: w for a penalty of w / 2 * scale^2 on the loss, which is in bits/dim.
     """
     named = list(named_parameters)
-    scales = [(name, p) for name, p in named if name.endswith(SCALE)]
-    others = [(name, p) for name, p in named if not name.endswith(SCALE)]
+    scales = [(name, p) for name, p in named if name.endswith(SCALES)]
+    others = [(name, p) for name, p in named if not name.endswith(SCALES)]
     groups: list[dict[str, Any]] = [{"params": others}, {"params": scales, "weight_decay": weight_decay}]
     return optimizer([group for group in groups if group["params"]])

@@ -1,0 +1,58 @@
+"""A run that is asked to stop stores what it has computed, and goes on to the same end."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flows.training import read_summary
+from tests.command_line import Result, Script, run_script
+from tests.test_wrong_use import TINY
+
+THREE_EPOCHS = [*TINY, "trainer.max_epochs=3", "data.batch_size=32"]
+"""Forty steps each."""
+
+
+def start_and_wait_for_steps(folder: Path) -> Script:
+    script = Script(folder, "train.py", *THREE_EPOCHS, "run_id=mine")
+    metrics = folder / "outputs/mine/metrics.csv"
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        assert script.process.is_alive(), script.wait()
+        time.sleep(0.02)
+    return script
+
+
+def interrupt(folder: Path, number: int) -> Result:
+    script = start_and_wait_for_steps(folder)
+    assert script.process.pid is not None
+    os.kill(script.process.pid, number)
+    return script.wait()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert run_script(folder, "train.py", *THREE_EPOCHS, "run_id=mine").exit_code == 0
+    return folder / "outputs/mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stores_its_last_step_and_goes_on_to_the_same_end(
+    number: int, tmp_path: Path, uninterrupted: Path
+) -> None:
+    stopped = interrupt(tmp_path, number)
+    assert stopped.exit_code == 130
+    last = tmp_path / "outputs/mine/checkpoints/last.ckpt"
+    step = torch.load(last, weights_only=True)["global_step"]
+    assert step % 40, "interrupted at the end of an epoch, which stores a checkpoint anyway"
+    for part in (f"interrupted after step {step}", str(last), "run_id=mine resume=auto"):
+        assert part in stopped.stderr
+    assert read_summary(tmp_path / "outputs/mine/summary.json")["status"] == "interrupted"
+
+    assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
+    ends = [read_summary(folder / "summary.json") for folder in (uninterrupted, tmp_path / "outputs/mine")]
+    for key in ("test_bits_per_dim", "val_bits_per_dim", "steps", "images"):
+        assert ends[0][key] == ends[1][key], key
