@@ -79,8 +79,9 @@ class ImageData(LightningDataModule):
         self._train_state: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
-        """Make the files of the source present."""
-        self.source.prepare()
+        """Make the files of the source present, before they are loaded first."""
+        if not hasattr(self, "train_set"):
+            self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split the images, at the first call only.

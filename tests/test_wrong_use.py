@@ -323,7 +323,7 @@ def test_damaged_images_are_named_counted_and_left_out(tmp_path: Path) -> None:
     result = run_script(tmp_path, "train.py", *PHOTOS)
     assert result.exit_code == 0, result.stderr
     log = next(tmp_path.rglob("train.log")).read_text()
-    assert "left out: photos/text.jpg is no image" in log and "photos: 9 images, 1 left out" in log
+    assert log.count("left out: photos/text.jpg is no image") == 1 and "photos: 9 images, 1 left out" in log
 
 
 def test_images_of_every_kind_are_taken(tmp_path: Path) -> None:
