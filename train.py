@@ -17,8 +17,6 @@ from shutil import which
 from typing import Any
 
 import lightning as L
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -31,16 +29,21 @@ from flows.training import (
     Throughput,
     check_config,
     check_resume,
+    check_same_settings,
+    check_tasks,
     command_line,
     find_resume,
+    is_sweep,
     load_flow,
     read_summary,
     save_flow,
     set_tf32,
+    was_requeued,
 )
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
@@ -50,57 +53,59 @@ def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
     check_config(cfg)
     run_dir = Path(cfg.run_dir)
-    summary_path = run_dir / "summary.json"
-    facts = read_summary(summary_path)
-    if cfg.resume == "auto" and facts.get("status") == "completed":
-        report(facts, run_dir)
-        return facts["val_bits_per_dim"]
-
-    if cfg.resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
-        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
-
-    resume = find_resume(run_dir) if cfg.resume == "auto" else cfg.resume
-    set_tf32(cfg.allow_tf32)
-    L.seed_everything(cfg.seed, verbose=False)
-    lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
-    if resume is not None:
-        check_resume(resume, lit.flow)
-    trainer: L.Trainer = instantiate(
-        cfg.trainer,
-        callbacks=objects(cfg.callbacks),
-        logger=objects(cfg.logger),
-    )
-    refuse_parallel_jobs_in_a_sweep(trainer)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    if trainer.is_global_zero:
-        OmegaConf.save(config, run_dir / "config.yaml")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(config)
-    summary = RunSummary(
-        summary_path,
-        resumed=resume is not None,
-        seed=cfg.seed,
-        parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
-        test_draws=lit.num_test_draws,
-        test_seed=lit.eval_seed,
-    )
-    try:
-        with summary:
-            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
-    finally:
-        if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-            import wandb
+    resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
+    if resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
+        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
+    if resume == "auto":
+        check_same_settings(config, run_dir, strict=is_sweep())
+        facts = read_summary(run_dir / "summary.json")
+        if facts.get("status") == "completed":
+            report(facts, run_dir)
+            return facts["val_bits_per_dim"]
+        resume = find_resume(run_dir)
 
-            wandb.finish(exit_code=int(summary.facts["status"] != "completed"))
+    with RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed) as summary:
+        set_tf32(cfg.allow_tf32)
+        L.seed_everything(cfg.seed, verbose=False)
+        lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+        if resume is not None:
+            check_resume(resume, lit.flow)
+        trainer: L.Trainer = instantiate(cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger))
+        refuse_parallel_jobs_in_a_sweep(trainer)
+        check_tasks(trainer)
+        if trainer.is_global_zero:
+            OmegaConf.save(config, run_dir / "config.yaml")
+        summary.update(
+            parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
+            test_draws=lit.num_test_draws,
+            test_seed=lit.eval_seed,
+        )
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config)
+        try:
+            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
+        finally:
+            finish_wandb(trainer, failed=sys.exc_info()[0] is not None)
     report(summary.facts, run_dir)
     return summary.facts["val_bits_per_dim"]
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
     """Raise ValueError for a local sweep of multi-device jobs, whose ranks would each run the whole sweep."""
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if sweeping and trainer.world_size > 1 and "SLURM_JOB_ID" not in os.environ:
-        raise ValueError("a sweep on one machine runs jobs on one device each: set trainer.devices=1")
+    if is_sweep() and trainer.world_size > 1 and os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        raise ValueError(
+            "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM by "
+            "cluster=slurm"
+        )
+
+
+def finish_wandb(trainer: L.Trainer, failed: bool) -> None:
+    """End the run's part in W&B, so that the next job of a sweep starts its own."""
+    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
+        import wandb
+
+        wandb.finish(exit_code=int(failed))
 
 
 def objects(group: DictConfig | None) -> list[Any]:

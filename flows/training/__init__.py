@@ -12,10 +12,14 @@ from flows.training.image_grids import ImageGrids
 from flows.training.lit import LitFlow
 from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
+from flows.training.plugins import trainer_plugins
 from flows.training.progress import Progress
-from flows.training.run import RunSummary, new_run_id, read_summary, run_name
+from flows.training.run_id import NameSweep, is_sweep, new_run_id, run_name, trial_name
+from flows.training.same_settings import check_same_settings
 from flows.training.scale_decay import decay_scales
 from flows.training.schedule import WarmupDecay
+from flows.training.slurm import check_tasks, was_requeued
+from flows.training.summary import RunSummary, read_summary
 from flows.training.throughput import Throughput
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "ImageGrids",
     "LitFlow",
     "MetricsCSV",
+    "NameSweep",
     "PowerEMA",
     "Progress",
     "RunSummary",
@@ -34,10 +39,13 @@ __all__ = [
     "check_arguments",
     "check_config",
     "check_resume",
+    "check_same_settings",
+    "check_tasks",
     "command_line",
     "decay_scales",
     "find_resume",
     "image_grid",
+    "is_sweep",
     "load_flow",
     "new_run_id",
     "pick_device",
@@ -47,4 +55,7 @@ __all__ = [
     "save_png",
     "set_tf32",
     "temperature_rows",
+    "trainer_plugins",
+    "trial_name",
+    "was_requeued",
 ]

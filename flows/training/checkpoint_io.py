@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from flows.training.checkpoint import CheckpointError
+from flows.training.run_id import how_to_resume
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -31,13 +32,23 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            _sync(partial.parent)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             before = "the one before it is whole" if Path(path).exists() else "none was stored before it"
             raise CheckpointError(
                 f"the checkpoint {path} cannot be written ({_reason(error)}): {before}; make room, then go on with "
-                f"run_id={Path(path).parent.parent.name} resume=auto"
+                f"{how_to_resume(Path(path).parent.parent)}"
             ) from error
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,27 +7,38 @@ from typing import Any
 
 import lightning as L
 
+from flows.training.run_id import how_to_resume
+from flows.training.slurm import is_slurm_job, requeue
 
-class Interrupted(Exception):  # noqa: N818
-    """The run stopped because it was asked to; the message says how to go on."""
+
+class Interrupted(BaseException):
+    """The run stopped because it was asked to; the message says how it goes on. (No failure, so no Exception.)"""
 
 
 class GracefulStop(L.Callback):
-    """On Ctrl-C or SIGTERM: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
+    """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
 
-    All ranks stop after the same step. A signal during validation waits for its end; in the test, where nothing is
-    left to store, it takes effect at the next batch. List it after weight averaging, so that the step is averaged.
+    Ctrl-C and SIGTERM ask to stop, and so does SIGUSR1 in a SLURM job, its warning before a time limit: the job is put
+    back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step. A
+    signal during validation waits for its end; in the test, where nothing is left to store, it takes effect at the
+    next batch. List it after weight averaging, so that the step is averaged.
 
     Args:
         directory: where `last.ckpt` goes.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    WARNING = signal.SIGUSR1
 
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory)
         self.received: signal.Signals | None = None
         self._handlers: dict[signal.Signals, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Listen to SLURM's warning from here to the end of the process, which it would kill otherwise."""
+        if is_slurm_job():
+            signal.signal(self.WARNING, self._note)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen, in place of Lightning, which would stop at a SIGTERM without storing."""
@@ -54,26 +65,36 @@ class GracefulStop(L.Callback):
             Interrupted: if so.
         """
         within_step = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
-        if within_step or not trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+        if within_step or not self._agree(trainer, self.received is not None):
             return
         path = self.directory / "last.ckpt"
         trainer.save_checkpoint(path)
-        raise Interrupted(
-            f"interrupted after step {trainer.global_step}, which is stored in {path}: "
-            f"the same command with run_id={self.directory.parent.name} resume=auto goes on from there"
-        )
+        self._stop(trainer, f"interrupted after step {trainer.global_step}, which is stored in {path}")
 
     def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop, if this rank was asked to.
+        """Stop, if any rank was asked to.
 
         Raises:
             Interrupted: if so.
         """
-        if self.received is not None:
-            raise Interrupted("interrupted in the test: training is done and stored, resume=auto goes on with the test")
+        if self._agree(trainer, self.received is not None):
+            self._stop(trainer, "interrupted in the test: training is done and stored")
+
+    def _agree(self, trainer: L.Trainer, asked: bool) -> bool:
+        return trainer.strategy.reduce_boolean_decision(asked, all=False)
+
+    def _stop(self, trainer: L.Trainer, what: str) -> None:
+        by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"
+        if not self._agree(trainer, self.received == self.WARNING):
+            raise Interrupted(f"{what}: {by_hand}")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
+        complaint = requeue() if trainer.is_global_zero else None
+        trainer.strategy.barrier()
+        if complaint:
+            raise Interrupted(f"{what}, but the job could not be requeued ({complaint}): {by_hand}")
+        raise Interrupted(f"{what}: the job is requeued and goes on from there")
 
     def _listen(self) -> None:
-        self.received = None
         self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
     def _stop_listening(self) -> None:
@@ -82,6 +103,10 @@ class GracefulStop(L.Callback):
         self._handlers = {}
 
     def _note(self, number: int, frame: Any) -> None:
-        self.received = signal.Signals(number)
-        self._stop_listening()
-        print("\nstopping after this step; once more stops at once", file=sys.stderr)
+        if self.received != self.WARNING:
+            self.received = signal.Signals(number)
+        if is_slurm_job():  # which repeats its signals, and has SIGKILL for the impatient
+            print("\nstopping after this step", file=sys.stderr)
+        else:
+            self._stop_listening()
+            print("\nstopping after this step; once more stops at once", file=sys.stderr)

@@ -214,7 +214,13 @@ class LitFlow(L.LightningModule):
         """Collect the bits/dim of each image; on the first batch, measure the reconstruction error."""
         self._evaluate(batch, self.num_val_draws)
         if batch_idx == 0:
-            self.log("val/reconstruction_error", self.reconstruction_error(batch), batch_size=1, reduce_fx="max")
+            self.log(
+                "val/reconstruction_error",
+                self.reconstruction_error(batch),
+                batch_size=1,
+                reduce_fx="max",
+                sync_dist=True,
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the validation set.
@@ -228,7 +234,7 @@ class LitFlow(L.LightningModule):
                 f"validation bits/dim is {mean} after step {self.global_step}: the flow maps some validation image "
                 "out of range; go on from an earlier checkpoint by resume=PATH with a lower optimizer.lr"
             )
-        self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1)
+        self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the bits/dim of each image."""
@@ -237,8 +243,8 @@ class LitFlow(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the mean over the test set and its standard error."""
         self.test_average = self._collect()
-        self.log("test/bits_per_dim", self.test_average.mean, batch_size=1)
-        self.log("test/standard_error", self.test_average.standard_error, batch_size=1)
+        self.log("test/bits_per_dim", self.test_average.mean, batch_size=1, sync_dist=True)
+        self.log("test/standard_error", self.test_average.standard_error, batch_size=1, sync_dist=True)
 
     def reconstruction_error(self, batch: Batch) -> Tensor:
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""

@@ -1,11 +1,9 @@
-"""What a run leaves in its folder beside checkpoints and pictures: its name, its summary, how it ended."""
+"""The summary of a run: its result, how it was made, how it ended."""
 
 import json
-import os
 import platform
 import subprocess
 import time
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,35 +12,9 @@ import lightning
 import torch
 import torchvision
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
+from flows.training.explain import explain
 from flows.training.graceful_stop import Interrupted
-
-
-def new_run_id() -> str:
-    """Name a run after its SLURM job and step, else its torchrun job, else the time: the same on all its ranks.
-
-    Raises:
-        ValueError: if torchrun was given no id.
-    """
-    environ = os.environ
-    if "SLURM_JOB_ID" in environ:
-        return f"slurm-{environ['SLURM_JOB_ID']}-{environ.get('SLURM_STEP_ID', 'batch')}"
-    if "TORCHELASTIC_RUN_ID" in environ:
-        if environ["TORCHELASTIC_RUN_ID"] == "none":
-            raise ValueError("torchrun gave its ranks no common name: use torchrun --standalone, or give run_id=NAME")
-        return f"torchrun-{environ['TORCHELASTIC_RUN_ID']}"
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
-def run_name(run_dir: str) -> str:
-    """Name a run by its folder: `NAME` for `outputs/NAME`, `NAME-3` for job 3 of the sweep `multirun/NAME`."""
-    parent, name = Path(run_dir).parts[-2:]
-    return name if parent == "outputs" else f"{parent}-{name}"
-
-
-OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 class RunSummary:
@@ -88,7 +60,7 @@ class RunSummary:
         elif isinstance(error, KeyboardInterrupt | SystemExit | Interrupted):
             self.facts["status"] = "interrupted"
         else:
-            self.update(status="failed", error=f"{type(error).__name__}: {error}")
+            self.update(status="failed", error=explain(error))
         self.write()
 
 

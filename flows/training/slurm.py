@@ -1,0 +1,61 @@
+"""Running as the tasks of a SLURM job."""
+
+import os
+import subprocess
+
+import lightning as L
+from omegaconf import OmegaConf
+
+REQUEUE_SECONDS = 60
+
+
+def is_slurm_job() -> bool:
+    """Return whether SLURM runs this process, other than from an interactive shell (by Lightning's rule)."""
+    return "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+
+
+def is_slurm_task() -> bool:
+    """Return whether the ranks of a run are tasks that SLURM starts."""
+    return is_slurm_job() and "SLURM_NTASKS" in os.environ
+
+
+def was_requeued() -> bool:
+    """Return whether this is not the first start of a SLURM job."""
+    return is_slurm_job() and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def check_tasks(trainer: L.Trainer) -> None:
+    """Check that SLURM started one task for each device: otherwise each would train on its own, in one folder.
+
+    Raises:
+        ValueError: if not; the message says how to.
+    """
+    if not is_slurm_task():
+        return
+    tasks = int(os.environ["SLURM_NTASKS"])
+    if "SLURM_STEP_ID" not in os.environ and max(tasks, trainer.world_size) > 1:
+        raise ValueError("only srun starts all tasks of a job: write 'srun python train.py ...' into the batch script")
+    if tasks != trainer.world_size:
+        raise ValueError(
+            f"SLURM started {tasks} tasks for {trainer.num_devices} devices on {trainer.num_nodes} nodes: give sbatch "
+            f"--nodes={trainer.num_nodes} --ntasks-per-node={trainer.num_devices}, or set trainer=ddp and "
+            "trainer.devices (of a node) times trainer.num_nodes to the number of tasks"
+        )
+
+
+def requeue() -> str | None:
+    """Put this job back into the queue, to be started again in the same way; return what went wrong, if anything."""
+    command = ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=REQUEUE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stderr.strip() or f"scontrol ended with {done.returncode}" if done.returncode else None
+
+
+def gpus_per_node(accelerator: str, devices: int) -> int | None:
+    """Return how many GPUs to ask SLURM for on each node, None on the CPU."""
+    return None if accelerator == "cpu" else devices
+
+
+OmegaConf.register_new_resolver("gpus_per_node", gpus_per_node, replace=True)
