@@ -10,6 +10,7 @@ import torch
 
 from flows.training import read_summary
 from tests.command_line import Result, Script, run_script
+from tests.same_run import assert_same_run
 from tests.test_wrong_use import TINY
 
 THREE_EPOCHS = [*TINY, "trainer.max_epochs=3", "data.batch_size=32"]
@@ -53,6 +54,4 @@ def test_an_interrupted_run_stores_its_last_step_and_goes_on_to_the_same_end(
     assert read_summary(tmp_path / "outputs/mine/summary.json")["status"] == "interrupted"
 
     assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
-    ends = [read_summary(folder / "summary.json") for folder in (uninterrupted, tmp_path / "outputs/mine")]
-    for key in ("test_bits_per_dim", "val_bits_per_dim", "steps", "images"):
-        assert ends[0][key] == ends[1][key], key
+    assert_same_run(uninterrupted, tmp_path / "outputs/mine")

@@ -7,7 +7,8 @@ import torch
 
 from flows.training import LitFlow, read_summary
 from tests.run import run_training
-from tests.test_train import EVERY_STEP, equal
+from tests.same_run import equal
+from tests.test_train import EVERY_STEP
 
 
 def damage_gradients(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:

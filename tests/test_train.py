@@ -1,9 +1,7 @@
 """Training end to end: what a run leaves behind, that it learns, and that a resumed run equals an unbroken one."""
 
-import csv
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import lightning as L
 import pytest
@@ -15,6 +13,7 @@ from data import Digits, ImageData
 from flows.likelihood import draw_log_probs, mean_bits_per_dim
 from flows.training import PowerEMA, find_resume, image_grid, load_flow, read_summary, temperature_rows
 from tests.run import run_training
+from tests.same_run import assert_same_run, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +63,6 @@ def test_the_loss_falls(run_dir: Path) -> None:
     assert rows[-1] < rows[0] - 0.5
 
 
-def read_metrics(run_dir: Path, key: str) -> list[float]:
-    with (run_dir / "metrics.csv").open() as file:
-        return [float(row[key]) for row in csv.DictReader(file) if row[key]]
-
-
 @torch.no_grad()
 def test_the_weights_tested_are_the_ones_stored(run_dir: Path, data: ImageData) -> None:
     shared = load_flow(run_dir / "best.safetensors")
@@ -116,18 +110,6 @@ def test_a_finished_run_is_not_run_again(run_dir: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
 
 
-class Crash(L.Callback):
-    """Fail after some step, as a machine might."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        """Fail."""
-        if trainer.global_step == self.step:
-            raise RuntimeError("the machine failed")
-
-
 EVERY_STEP = [
     "data.batch_size=256",
     "trainer.max_epochs=3",
@@ -150,21 +132,14 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resuming_equals_not_stopping_bit_for_bit(step: int, unbroken: Path, tmp_path: Path) -> None:
     """Steps 5 and 10 end epochs: the checkpoint that is resumed was stored in mid-epoch, at its end or just after."""
     with pytest.raises(RuntimeError, match="the machine failed"):
-        run_training(tmp_path, *EVERY_STEP, f"+callbacks.crash={{_target_: tests.test_train.Crash, step: {step}}}")
+        run_training(tmp_path, *EVERY_STEP, f"+callbacks.crash={{_target_: tests.callbacks.Crash, step: {step}}}")
     failed = read_summary(tmp_path / "summary.json")
     assert failed["status"] == "failed" and "the machine failed" in failed["error"]
 
     run_training(tmp_path, *EVERY_STEP, "resume=auto")
 
-    one, other = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (unbroken, tmp_path))
-    for key in ("current_model_state", "state_dict", "averaging_state", "optimizer_states", "lr_schedulers"):
-        assert equal(one[key], other[key]), key
-    assert one["global_step"] == other["global_step"] == 15
-    for key in ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim"):
-        assert read_metrics(unbroken, key) == read_metrics(tmp_path, key), key
-    results = [read_summary(folder / "summary.json") for folder in (unbroken, tmp_path)]
-    for key in ("test_bits_per_dim", "val_bits_per_dim", "steps", "images"):
-        assert results[0][key] == results[1][key], key
+    assert_same_run(unbroken, tmp_path)
+    assert read_summary(tmp_path / "summary.json")["steps"] == 15
 
 
 SHIPPED = ["data.batch_size=256", "trainer.max_epochs=3", "trainer.log_every_n_steps=4"]
@@ -176,28 +151,12 @@ def test_resuming_from_the_shipped_checkpoints_equals_not_stopping(lost: str | N
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_training(whole, *SHIPPED)
     with pytest.raises(RuntimeError, match="the machine failed"):
-        run_training(broken, *SHIPPED, "+callbacks.crash={_target_: tests.test_train.Crash, step: 8}")
+        run_training(broken, *SHIPPED, "+callbacks.crash={_target_: tests.callbacks.Crash, step: 8}")
     if lost:
         (broken / f"checkpoints/{lost}.ckpt").unlink()
     run_training(broken, *SHIPPED, "resume=auto")
-    one, other = (torch.load(folder / "checkpoints/last.ckpt", weights_only=True) for folder in (whole, broken))
-    for key in ("current_model_state", "state_dict", "optimizer_states"):
-        assert equal(one[key], other[key]), key
-    for key in ("train/bits_per_dim", "val/bits_per_dim", "lr-Adam"):
-        assert read_metrics(whole, key) == read_metrics(broken, key), key
-    one, other = (read_summary(folder / "summary.json") for folder in (whole, broken))
-    assert one["images"] == other["images"] == 15 * 256
-    assert one["test_bits_per_dim"] == other["test_bits_per_dim"]
-
-
-def equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
+    assert_same_run(whole, broken)
+    assert read_summary(broken / "summary.json")["images"] == 15 * 256
 
 
 def test_a_run_is_not_mixed_with_another(unbroken: Path) -> None:

@@ -33,6 +33,7 @@ class GracefulStop(L.Callback):
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory)
         self.received: signal.Signals | None = None
+        self._stored: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -59,17 +60,29 @@ class GracefulStop(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Store and stop, if any rank was asked to, at the end of an optimizer step.
-
-        Raises:
-            Interrupted: if so.
-        """
+        """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
         within_step = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
         if within_step or not self._agree(trainer, self.received is not None):
             return
         path = self.directory / "last.ckpt"
         trainer.save_checkpoint(path)
-        self._stop(trainer, f"interrupted after step {trainer.global_step}, which is stored in {path}")
+        self._stored = f"interrupted after step {trainer.global_step}, which is stored in {path}"
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop, if the step before was stored.
+
+        Raises:
+            Interrupted: if so.
+        """
+        self._stop_if_stored(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop, as `on_train_batch_start`."""
+        self._stop_if_stored(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop, as `on_train_batch_start`."""
+        self._stop_if_stored(trainer)
 
     def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop, if any rank was asked to.
@@ -82,6 +95,10 @@ class GracefulStop(L.Callback):
 
     def _agree(self, trainer: L.Trainer, asked: bool) -> bool:
         return trainer.strategy.reduce_boolean_decision(asked, all=False)
+
+    def _stop_if_stored(self, trainer: L.Trainer) -> None:
+        if self._stored is not None:
+            self._stop(trainer, self._stored)
 
     def _stop(self, trainer: L.Trainer, what: str) -> None:
         by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"

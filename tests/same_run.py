@@ -1,0 +1,42 @@
+"""Whether two runs came to the same end."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flows.training import read_summary
+
+STATES = ("current_model_state", "state_dict", "averaging_state", "optimizer_states", "lr_schedulers", "global_step")
+RESULTS = ("status", "test_bits_per_dim", "val_bits_per_dim", "steps", "images", "parameters")
+METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-Adam")
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Assert that two run folders hold the same weights, optimizer, metrics and results, bit for bit."""
+    ends = [torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True) for run_dir in (one, other)]
+    for key in STATES:
+        assert equal(ends[0][key], ends[1][key]), key
+    results = [read_summary(run_dir / "summary.json") for run_dir in (one, other)]
+    for key in RESULTS:
+        assert results[0][key] == results[1][key], key
+    for key in METRICS:
+        assert read_metrics(one, key) == read_metrics(other, key), key
+
+
+def read_metrics(run_dir: Path, key: str) -> list[float]:
+    """Return a column of `metrics.csv`."""
+    with (run_dir / "metrics.csv").open() as file:
+        return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two states are the same, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
