@@ -16,8 +16,13 @@ SECONDS = 180
 
 def environment() -> dict[str, str]:
     """Return the variables of a user whose environment is this one, on the cluster of the tests."""
-    own = Path(sys.executable).parent
-    return {**os.environ, "PATH": f"{own}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),  # for tests.callbacks
+        "PYTHONWARNINGS": "ignore",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def call(*command: str, folder: Path) -> str:

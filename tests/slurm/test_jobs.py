@@ -124,13 +124,16 @@ def test_tasks_without_srun_are_refused(tmp_path: Path) -> None:
     assert "write 'srun python train.py ...' into the batch script" in job.log
 
 
+def pids_of_rank(rank: int, job: Job) -> list[str]:
+    """Return the processes of a task, by what SLURM tells them in their environment."""
+    found = subprocess.run(["pgrep", "-f", f"train.py .*slurm-{job.number} "], capture_output=True, text=True)
+    variable = f"SLURM_PROCID={rank}\0".encode()
+    return [pid for pid in found.stdout.split() if variable in Path(f"/proc/{pid}/environ").read_bytes()]
+
+
 def test_a_task_that_dies_ends_the_job(tmp_path: Path) -> None:
     job = Job(tmp_path, "--ntasks-per-node=2", "--gpus-per-node=2", SCRIPT, *SLOW)
     job.wait_for_step(10)
-    found = subprocess.run(["pgrep", "-f", f"python train.py .*slurm-{job.number} "], capture_output=True, text=True)
-    ranks = [
-        int(pid) for pid in found.stdout.split() if b"SLURM_PROCID=1\0" in Path(f"/proc/{pid}/environ").read_bytes()
-    ]
-    subprocess.run(["kill", "-9", *map(str, ranks)], check=True)
+    subprocess.run(["kill", "-9", *pids_of_rank(1, job)], check=True)
     assert job.wait() == "FAILED"
     assert "another rank of this run has died" in job.log or "Killed" in job.log

@@ -28,7 +28,8 @@ def sweep(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def ended(started: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end of a sweep; return its status and what it printed."""
-    output, _ = started.communicate(timeout=SECONDS)
+    with started:
+        output, _ = started.communicate(timeout=SECONDS)
     return started.returncode, output
 
 
@@ -56,12 +57,12 @@ def test_a_job_of_a_sweep_that_is_warned_ends_like_an_uninterrupted_one(tmp_path
     alone = run_script(tmp_path, "train.py", *RUN, "trainer.max_epochs=3", "run_id=alone")
     assert alone.exit_code == 0, alone.stderr
     slow = "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.1}"
-    started = sweep(tmp_path, *RUN, "trainer.max_epochs=3", slow, "seed=0,1")
     run_dir = tmp_path / "multirun/mine/0"
-    wait_for_step(run_dir, 50)
-    (number,) = re.findall(r"^(\d+)_0 ", call("squeue", "-h", "-r", "-o", "%i ", folder=tmp_path), re.MULTILINE)
-    call("scancel", "--signal=USR1", f"{number}_0", folder=tmp_path)
-    status, output = ended(started)
+    with sweep(tmp_path, *RUN, "trainer.max_epochs=3", slow, "seed=0,1") as started:
+        wait_for_step(run_dir, 50)
+        (number,) = re.findall(r"^(\d+)_0 ", call("squeue", "-h", "-r", "-o", "%i ", folder=tmp_path), re.MULTILINE)
+        call("scancel", "--signal=USR1", f"{number}_0", folder=tmp_path)
+        status, output = ended(started)
     assert status == 0, output
     assert "Restarts=1 " in call("scontrol", "show", "job", f"{number}_0", folder=tmp_path)
     assert_same_run(tmp_path / "outputs/alone", run_dir)
