@@ -9,7 +9,10 @@ from data import Batch
 
 
 class Throughput(L.Callback):
-    """Log training images a second of wall time, over all ranks, validation left out."""
+    """Log training images a second of wall time, over all ranks, and at validation the seconds of training so far.
+
+    The time that validation takes is left out.
+    """
 
     def __init__(self) -> None:
         self.images = 0
@@ -29,6 +32,10 @@ class Throughput(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count up to here."""
         self._count()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log, beside the validation's result."""
+        pl_module.log("train/seconds", self.seconds, batch_size=1, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the time that validation took."""
