@@ -21,6 +21,7 @@ from flows.training.schedule import WarmupDecay
 from flows.training.slurm import check_tasks, was_requeued
 from flows.training.summary import RunSummary, read_summary
 from flows.training.throughput import Throughput
+from flows.training.wandb_run import WandbRun
 
 __all__ = [
     "CheckpointError",
@@ -34,6 +35,7 @@ __all__ = [
     "Progress",
     "RunSummary",
     "Throughput",
+    "WandbRun",
     "WarmupDecay",
     "WholeCheckpointIO",
     "check_arguments",

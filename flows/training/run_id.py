@@ -36,6 +36,11 @@ def run_name(run_dir: str | Path) -> str:
     return name if parent == "outputs" else f"{parent}-{name}"
 
 
+def sweep_name(run_dir: str | Path) -> str | None:
+    """Name the sweep that a run is a job of, if any."""
+    return Path(run_dir).parent.name if is_sweep() else None
+
+
 def trial_name(overrides: str) -> str:
     """Name a job of a sweep after its settings, so that a sweep that goes on gives new jobs new folders."""
     return f"trial-{sha256(overrides.encode()).hexdigest()[:8]}"
@@ -65,4 +70,5 @@ class NameSweep(Callback):
 
 OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)

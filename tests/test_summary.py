@@ -1,4 +1,4 @@
-"""Run folders: how runs are named, how their summaries end, how metrics go on."""
+"""The summary of a run, and metrics that go on."""
 
 import csv
 import json
@@ -6,26 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import MetricsCSV, RunSummary, new_run_id, read_summary, run_name
-
-
-def test_a_run_is_named_after_what_its_ranks_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
-    assert new_run_id().startswith("20")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "abc")
-    assert new_run_id() == "torchrun-abc"
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    with pytest.raises(ValueError, match="torchrun --standalone, or give run_id=NAME"):
-        new_run_id()
-    monkeypatch.setenv("SLURM_JOB_ID", "12")
-    monkeypatch.setenv("SLURM_STEP_ID", "3")
-    assert new_run_id() == "slurm-12-3"
-
-
-def test_jobs_of_a_sweep_have_names_of_their_own() -> None:
-    assert run_name("/somewhere/outputs/mine") == "mine"
-    assert {run_name(f"/somewhere/multirun/mine/{job}") for job in range(2)} == {"mine-0", "mine-1"}
+from flows.training import MetricsCSV, RunSummary, read_summary
 
 
 @pytest.mark.parametrize(
