@@ -32,6 +32,7 @@ from flows.training import (
     check_same_settings,
     check_tasks,
     command_line,
+    end_with_first_rank,
     find_resume,
     is_sweep,
     load_flow,
@@ -51,6 +52,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 @command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
+    end_with_first_rank()
     check_config(cfg)
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -76,7 +76,7 @@ class ImageData(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self._train_loader: ResumableLoader | None = None
-        self._train_state: dict[str, Any] = {}
+        self._position = 0
 
     def prepare_data(self) -> None:
         """Make the files of the source present, before they are loaded first."""
@@ -105,12 +105,24 @@ class ImageData(LightningDataModule):
         self.test_set = self._cropped(test)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far training has come; Lightning itself restores loaders in mid-epoch only."""
-        return self._train_state if self._train_loader is None else self._train_loader.state_dict()
+        """Return how far training has come, of how many images; Lightning itself restores loaders in mid-epoch only."""
+        loader = self._train_loader
+        position = self._position if loader is None else loader.sampler.position
+        return {"position": position, "num_images": len(self.train_set)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next training loader go on from where `state_dict` was taken."""
-        self._train_state = state_dict
+        """Let the next training loader go on from where `state_dict` was taken.
+
+        Raises:
+            ValueError: if the training set has another size than then: its split would differ, too.
+        """
+        before = state_dict.get("num_images", len(self.train_set))
+        if before != len(self.train_set):
+            raise ValueError(
+                f"the run has {before} training images, and now there are {len(self.train_set)}, split otherwise: put "
+                "back what has changed, the log names images that were left out; or start a new run"
+            )
+        self._position = state_dict.get("position", 0)
 
     def train_dataloader(self) -> ResumableLoader:
         """Return batches in training order, from its start or from where a resumed run stopped.
@@ -126,8 +138,7 @@ class ImageData(LightningDataModule):
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
         )
-        if self._train_state:
-            self._train_loader.load_state_dict(self._train_state)
+        self._train_loader.load_state_dict({"position": self._position})
         return self._train_loader
 
     def train_eval_dataloader(self) -> DataLoader[Batch]:

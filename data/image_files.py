@@ -3,8 +3,9 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,7 +26,7 @@ WORTH_A_BAR = 2000
 class ImageFiles(ImageSet):
     """Image files below a folder, decoded when they are asked for.
 
-    Reading one that cannot be decoded raises ValueError, with the file's name.
+    Reading one that cannot be decoded any more raises ValueError, with the file's name.
 
     Args:
         root: the folder.
@@ -56,7 +57,13 @@ class ImageFiles(ImageSet):
 
     def __getitem__(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, dtype=torch.long)
-        images = [self.read(self.root / self.paths[row]) for row in rows]
+        try:
+            images = [self.read(self.root / self.paths[row]) for row in rows]
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, though it was fit for use when the images were checked: put it back as it was, and go on "
+                "with resume=auto"
+            ) from error
         return Batch(torch.stack(images), self.labels[index], index)
 
 
@@ -76,17 +83,34 @@ def damaged_images(
     """
     digest = sha256(f"{root.absolute()} {settings}".encode()).hexdigest()[:16]
     index = index_dir / f"{root.name}-{digest}.json"
-    known = _recall(index)
     stamps = {path: _stamp(root / path) for path in paths}
-    fresh = [path for path, stamp in stamps.items() if known.get(str(path), [])[:2] != stamp]
-    if fresh:
-        verdicts = dict(zip(fresh, _check(root, fresh, read), strict=True))
-        known = {
-            str(path): [*stamp, verdicts[path]] if path in verdicts else known[str(path)]
-            for path, stamp in stamps.items()
-        }
-        _store(index, known)
+    with _locked(index):
+        known = _recall(index)
+        fresh = [path for path, stamp in stamps.items() if known.get(str(path), [])[:2] != stamp]
+        if fresh:
+            verdicts = dict(zip(fresh, _check(root, fresh, read), strict=True))
+            known = {
+                str(path): [*stamp, verdicts[path]] if path in verdicts else known[str(path)]
+                for path, stamp in stamps.items()
+            }
+            _store(index, known)
     return {path: str(reason) for path in stamps if (reason := known[str(path)][2]) is not None}
+
+
+@contextmanager
+def _locked(index: Path) -> Iterator[None]:
+    """Let one process at a time check the images, so that the others find what it has found."""
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(index.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # `_store` tells of it
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _recall(index: Path) -> dict[str, list[int | str | None]]:
@@ -131,10 +155,8 @@ def _check(root: Path, paths: list[Path], read: Callable[[Path], Tensor]) -> lis
 
 def _store(index: Path, known: dict[str, list[int | str | None]]) -> None:
     try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(index.with_suffix(".lock")):
-            partial = index.with_suffix(".partial")
-            partial.write_text(json.dumps(known))
-            partial.replace(index)
+        partial = index.with_suffix(".partial")
+        partial.write_text(json.dumps(known))
+        partial.replace(index)
     except OSError as error:
         logger.warning("images are checked anew in every process, as the outcome cannot be kept: %s", error)

@@ -14,6 +14,7 @@ from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.plugins import trainer_plugins
 from flows.training.progress import Progress
+from flows.training.ranks import end_with_first_rank
 from flows.training.run_id import NameSweep, is_sweep, new_run_id, run_name, trial_name
 from flows.training.same_settings import check_same_settings
 from flows.training.scale_decay import decay_scales
@@ -45,6 +46,7 @@ __all__ = [
     "check_tasks",
     "command_line",
     "decay_scales",
+    "end_with_first_rank",
     "find_resume",
     "image_grid",
     "is_sweep",

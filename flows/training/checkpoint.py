@@ -2,6 +2,8 @@
 
 import json
 import logging
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,7 @@ def check_resume(path: str | Path, flow: ImageFlow) -> None:
 
 def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     _check_file(path)
+    _check_sums(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError) as error:
@@ -101,6 +104,18 @@ def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return dict(checkpoint[SPEC_KEY]), weights
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} holds no flow: it is no checkpoint of this project") from error
+
+
+def _check_sums(path: str | Path) -> None:
+    """Raise CheckpointError if the bytes of a checkpoint are not those that were written; torch does not look."""
+    if zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, OSError) as error:
+            damaged = _first_line(error)
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged ({damaged} is not what was written): take another one")
 
 
 def _read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

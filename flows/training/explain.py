@@ -26,7 +26,7 @@ WHAT_TO_DO_IN_LIGHTNING = {
 
 def explain(error: BaseException) -> str:
     """Return in one line what is wrong, where, and what to do."""
-    text = " ".join(str(error).split())
+    text = " ".join(_from_worker(str(error)).split())
     match error:
         case MissingConfigException(missing_cfg_file=str(file), options=[*_] as options) if "/" in file:
             group, _, name = file.rpartition("/")
@@ -62,6 +62,8 @@ def explain(error: BaseException) -> str:
         case OSError(errno=int(number), filename=str(file)):
             to_do = WHAT_TO_DO_WITH_FILES.get(number, "check the path")
             return f"{file}: {error.strerror}: {to_do}"
+        case OSError(errno=int(number)) if number in WHAT_TO_DO_WITH_FILES:
+            return f"{error.strerror}: {WHAT_TO_DO_WITH_FILES[number]}"
         case MisconfigurationException():
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
             return f"{text.rstrip('.!')}: {to_do}"
@@ -70,6 +72,12 @@ def explain(error: BaseException) -> str:
         case RuntimeError() if type(error) is RuntimeError:
             return text
     return f"{type(error).__name__}: {text} (this may be a fault of the program: HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _from_worker(text: str) -> str:
+    """Return what was wrong in a process that loads data, without the traceback that torch puts around it."""
+    inner = re.findall(r"^[\w.]+(?:Error|Exception): (.*)", text, re.MULTILINE)
+    return inner[-1] if "in DataLoader worker process" in text and inner else text
 
 
 def _out_of_memory(text: str) -> str:

@@ -23,22 +23,29 @@ class ContinuingWriter(ExperimentWriter):
         """Keep what is there."""
 
     def _read(self) -> list[dict[str, Any]]:
+        """Return the rows of the file but for one that a killed run has left half written."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        whole_lines, _, _ = self.path.read_text().rpartition("\n")
+        return [row for row in csv.DictReader(whole_lines.splitlines()) if None not in row.values()]
 
     def forget_from(self, step: int) -> None:
         """Drop the earlier rows that a run resumed before `step` logs again."""
-        kept = [row for row in self._earlier_rows if int(row["step"]) < step]
-        if len(kept) < len(self._earlier_rows):
-            partial = self.path.with_suffix(".partial")
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self.metrics_keys)
-                writer.writeheader()
-                writer.writerows(kept)
-            partial.replace(self.path)
+        if self._earlier_rows:
+            self._replace([row for row in self._earlier_rows if int(row["step"]) < step])
         self._earlier_rows = []
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._replace(self._read())
+
+    def _replace(self, rows: list[dict[str, Any]]) -> None:
+        """Write the whole file, or leave the one that is there."""
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)
 
 
 class MetricsCSV(CSVLogger):

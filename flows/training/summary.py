@@ -1,6 +1,7 @@
 """The summary of a run: its result, how it was made, how it ended."""
 
 import json
+import logging
 import platform
 import subprocess
 import time
@@ -15,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from flows.training.explain import explain
 from flows.training.graceful_stop import Interrupted
+
+log = logging.getLogger(__name__)
 
 
 class RunSummary:
@@ -61,7 +64,12 @@ class RunSummary:
             self.facts["status"] = "interrupted"
         else:
             self.update(status="failed", error=explain(error))
-        self.write()
+        try:
+            self.write()
+        except OSError as second:  # on a full disk, the first error is the one to hear of
+            if error is None:
+                raise
+            log.warning("%s could not be written: %s", self.path, second)
 
 
 def read_summary(path: Path) -> dict[str, Any]:

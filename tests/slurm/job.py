@@ -1,6 +1,5 @@
 """Jobs of the test cluster."""
 
-import csv
 import os
 import re
 import subprocess
@@ -9,9 +8,9 @@ import time
 from pathlib import Path
 
 from tests.command_line import ROOT
+from tests.progress import SECONDS, wait_for_step
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
-SECONDS = 180
 
 
 def environment() -> dict[str, str]:
@@ -75,20 +74,3 @@ class Job:
         """Return how often it was started again."""
         shown = call("scontrol", "show", "job", self.number, folder=self.folder)
         return int(re.search(r"Restarts=(\d+)", shown)[1])  # type: ignore[index]
-
-
-def wait_for_step(run_dir: Path, step: int) -> None:
-    """Wait until the metrics of a run tell of a step."""
-    deadline = time.monotonic() + SECONDS
-    while last_step(run_dir) < step:
-        assert time.monotonic() < deadline, f"{run_dir} has not come to step {step}"
-        time.sleep(0.1)
-
-
-def last_step(run_dir: Path) -> int:
-    """Return the last step that the metrics of a run tell of, -1 for none."""
-    path = run_dir / "metrics.csv"
-    if not path.exists():
-        return -1
-    with path.open() as file:
-        return max((int(row["step"]) for row in csv.DictReader(file)), default=-1)

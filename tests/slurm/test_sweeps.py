@@ -9,9 +9,10 @@ import pytest
 
 from flows.training import read_summary
 from tests.command_line import ROOT, run_script
+from tests.progress import SECONDS, wait_for_step
 from tests.run import TINY
 from tests.same_run import assert_same_run
-from tests.slurm.job import SECONDS, Job, call, environment, wait_for_step
+from tests.slurm.job import Job, call, environment
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
