@@ -19,7 +19,6 @@ from typing import Any
 import lightning as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,6 +26,7 @@ from flows.training import (
     LitFlow,
     RunSummary,
     Throughput,
+    UnstoppableWandb,
     check_config,
     check_resume,
     check_same_settings,
@@ -88,7 +88,9 @@ def main(cfg: DictConfig) -> float:
         try:
             summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
         finally:
-            finish_wandb(trainer, failed=sys.exc_info()[0] is not None)
+            for logger in trainer.loggers:
+                if isinstance(logger, UnstoppableWandb):
+                    logger.finish(exit_code=int(sys.exc_info()[0] is not None))
     report(summary.facts, run_dir)
     return summary.facts["val_bits_per_dim"]
 
@@ -100,14 +102,6 @@ def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
             "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM by "
             "cluster=slurm"
         )
-
-
-def finish_wandb(trainer: L.Trainer, failed: bool) -> None:
-    """End the run's part in W&B, so that the next job of a sweep starts its own."""
-    if any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
-        import wandb
-
-        wandb.finish(exit_code=int(failed))
 
 
 def objects(group: DictConfig | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Callbacks that make a run slow, or fail at a given step."""
+"""Callbacks that make a run slow, or break it."""
 
 import time
 from typing import Any
@@ -27,3 +27,27 @@ class Crash(L.Callback):
         """Fail."""
         if trainer.global_step == self.step:
             raise RuntimeError("the machine failed")
+
+
+class DamageGradient(L.Callback):
+    """Make the gradient of one step infinite."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Damage it."""
+        if trainer.global_step == self.step:
+            next(pl_module.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
+
+
+class Hang(L.Callback):
+    """Keep the first rank out of a step for a long time, as a collective of a GPU would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Wait."""
+        if trainer.global_step == self.step and trainer.is_global_zero:
+            time.sleep(600)

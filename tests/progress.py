@@ -11,17 +11,16 @@ SECONDS = 180
 
 
 def last_step(run_dir: Path) -> int:
-    """Return the last step that the metrics of a run tell of, -1 for none."""
+    """Return the last step whose loss the metrics of a run have, -1 for none."""
     path = run_dir / "metrics.csv"
     if not path.exists():
         return -1
     with path.open() as file:
-        steps = [row["step"] or "" for row in csv.DictReader(file) if row.get("step")]
-    return max((int(step) for step in steps if step.isdigit()), default=-1)
+        return max((int(row["step"]) for row in csv.DictReader(file) if row.get("train/bits_per_dim")), default=-1)
 
 
 def wait_for_step(run_dir: Path, step: int, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until the metrics of a run tell of a step."""
+    """Wait until the metrics of a run have the loss of a step."""
     deadline = time.monotonic() + SECONDS
     while last_step(run_dir) < step:
         assert time.monotonic() < deadline and alive(), f"{run_dir} does not come to step {step}"

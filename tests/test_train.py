@@ -239,10 +239,3 @@ def test_weight_averaging_leaves_buffers_alone_and_follows_the_power_law() -> No
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_wandb_offline_gets_the_metrics_and_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    run_training(tmp_path, "trainer.max_epochs=1", "logger=wandb", "run_id=test-run")
-    (files,) = (tmp_path / "wandb").glob("offline-run-*/files")
-    pictures = {path.name.split("_")[0] for path in (files / "media/images").iterdir()}
-    assert pictures == {"samples", "reconstructions"}
-    assert len(read_metrics(tmp_path, "val/bits_per_dim")) == 1

@@ -1,126 +1,167 @@
-"""Weights & Biases: what it is told, and that it never stands in a run's way."""
+"""Runs are logged to W&B where it can be reached, offline where not, and go on whatever happens to the network."""
 
 import json
-import re
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from flows.training import UnstoppableWandb, read_summary
 from tests.command_line import Result, run_script
 from tests.test_wrong_use import TINY
+from tests.wandb_server import wandb_server
 
-RUN = [*TINY, "logger=wandb"]
-KEY = "0123456789abcdef0123456789abcdef01234567"
-NOWHERE = "http://127.0.0.1:9"
+KEY = "feedfacecafe" * 4
+ONE_EPOCH = [*TINY, "logger=wandb", "trainer.log_every_n_steps=1"]
 
 
 def train(folder: Path, *arguments: str, **environment: str) -> Result:
-    nobody = {"HOME": str(folder), "NETRC": str(folder / "netrc"), "WANDB_BASE_URL": NOWHERE}
-    result = run_script(folder, "train.py", *RUN, *arguments, environment={**nobody, **environment})
+    """Run train.py with the fake key, away from the user's own W&B settings."""
+    home = {"HOME": str(folder), "NETRC": str(folder / "netrc"), "WANDB_CONFIG_DIR": str(folder), "NO_PROXY": "*"}
+    result = run_script(
+        folder, "train.py", *ONE_EPOCH, *arguments, environment={**home, "WANDB_API_KEY": KEY, **environment}
+    )
     assert result.exit_code == 0, result.stderr
+    assert not holders_of_the_key(folder)
     return result
 
 
-def runs(run_dir: Path) -> list[Path]:
-    return sorted((run_dir / "wandb").glob("offline-run-*"))
+def holders_of_the_key(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "netrc"]
+    return [path for path in files if KEY.encode() in path.read_bytes()]
 
 
 def warnings(result: Result) -> list[str]:
-    """Return the warnings of the project and of wandb."""
-    return re.findall(r".*(?:WARNING|ERROR).*", result.stdout + result.stderr)
+    return [line for line in (result.stdout + result.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
 
 
-def test_an_offline_run_holds_results_and_pictures_and_a_resumed_one_keeps_its_id(tmp_path: Path) -> None:
-    mine = ["run_id=mine", "trainer.log_every_n_steps=10"]
-    result = train(tmp_path, *mine, WANDB_MODE="offline")
-    assert not warnings(result)
-    run_dir = tmp_path / "outputs/mine"
-    (first,) = runs(run_dir)
-    images = {path.name.split("_")[0] for path in (first / "files/media/images").iterdir()}
-    assert images == {"samples", "reconstructions"}
-    logged = (first / f"run-{first.name.rpartition('-')[2]}.wandb").read_bytes()
-    for name in ("val/bits_per_dim", "train/images_per_second", "train/gradient_norm", "val/reconstruction_error"):
-        assert name.encode() in logged, name
+def pictures(run: Path) -> set[str]:
+    return {path.name.split("_")[0] for path in (run / "files/media/images").iterdir()}
 
-    summary = run_dir / "summary.json"
-    summary.write_text(json.dumps({**json.loads(summary.read_text()), "status": "interrupted"}))
-    time.sleep(1.1)  # wandb names folders by the second
-    train(tmp_path, *mine, "trainer.max_epochs=2", "resume=auto", WANDB_MODE="offline")
-    assert len({path.name.rpartition("-")[2] for path in runs(run_dir)}) == 1 and len(runs(run_dir)) == 2
+
+def offline_runs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("wandb/offline-run-*"))
 
 
 @pytest.mark.slow
-def test_each_job_of_a_sweep_is_a_run_of_its_own(tmp_path: Path) -> None:
-    train(tmp_path, "run_id=mine", "seed=0,1", "-m", WANDB_MODE="offline")
-    found = [path for job in range(2) for path in runs(tmp_path / f"multirun/mine/{job}")]
-    assert len(found) == len({path.name.rpartition("-")[2] for path in found}) == 2
-    for job, path in enumerate(found):
-        assert f"mine-{job}".encode() in next(path.glob("*.wandb")).read_bytes()
+def test_offline_on_request_asks_nobody_and_warns_of_nothing(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        result = train(tmp_path, "run_id=mine", WANDB_MODE="offline", WANDB_BASE_URL=server.url)
+    assert not server.requests and not warnings(result)
+    (run,) = offline_runs(tmp_path / "outputs/mine")
+    assert pictures(run) == {"samples", "reconstructions"}
 
 
-@pytest.mark.slow
-def test_checkpoints_become_artifacts_for_the_asking(tmp_path: Path) -> None:
-    result = train(tmp_path, "run_id=mine", "logger.wandb.log_checkpoints=true", WANDB_MODE="offline")
-    assert not warnings(result)
-    (run,) = runs(tmp_path / "outputs/mine")
-    assert b"model-" in next(run.glob("*.wandb")).read_bytes()
-
-
-def test_a_disabled_run_leaves_nothing(tmp_path: Path) -> None:
-    assert not warnings(train(tmp_path, "run_id=mine", WANDB_MODE="disabled"))
+def test_disabled_asks_nobody_and_writes_nothing(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        result = train(tmp_path, "run_id=mine", WANDB_MODE="disabled", WANDB_BASE_URL=server.url)
+    assert not server.requests and not warnings(result)
     assert not (tmp_path / "outputs/mine/wandb").exists()
 
 
-class Server(BaseHTTPRequestHandler):
-    """Answers every request with one status, or never."""
-
-    status: int | None
-
-    def do_GET(self) -> None:
-        if self.status is None:
-            time.sleep(30)
-            return
-        self.send_response(self.status)
-        self.end_headers()
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *args: object) -> None:
-        """Be quiet."""
-
-
-@pytest.fixture
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server that answers as the parameter says."""
-    if request.param == "refused":
-        yield NOWHERE
-        return
-    handler = type("Handler", (Server,), {"status": None if request.param == "silent" else request.param})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def test_online_sends_config_metrics_and_pictures_under_the_names_of_the_run(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url)
+    assert not warnings(result)
+    first, *_ = server.inputs("UpsertBucket")
+    assert first["displayName"] == "mine" and not first.get("groupName")
+    uploaded = {Path(name).name.split("_")[0] for name, _ in server.requests if "/media/" in name}
+    assert uploaded == {"samples", "reconstructions"}
+    (run,) = (tmp_path / "outputs/mine/wandb").glob("run-*-*")
+    summary = json.loads((run / "files/wandb-summary.json").read_text())
+    facts = read_summary(tmp_path / "outputs/mine/summary.json")
+    assert summary["test/bits_per_dim"] == pytest.approx(facts["test_bits_per_dim"])
+    assert summary["trainer/global_step"] == facts["steps"]
+    logged = {"train/images_per_second", "train/gradient_norm", "val/reconstruction_error", "val/bits_per_dim"}
+    assert logged <= set(summary)
+    assert "hidden_channels" in (run / "files/config.yaml").read_text()
 
 
 @pytest.mark.parametrize(
-    "address",
-    [401, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (500, "silent", "refused"))],
-    indirect=True,
+    ("status", "says"),
+    [
+        pytest.param(500, "HTTP 500", id="failing", marks=pytest.mark.slow),
+        pytest.param(401, "Failed to authenticate", id="wrong key"),
+        pytest.param(0, "/graphql", id="silent", marks=pytest.mark.slow),
+    ],
 )
-def test_a_server_that_is_of_no_use_leaves_the_run_offline_with_one_warning(address: str, tmp_path: Path) -> None:
-    result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=address, WANDB_API_KEY=KEY)
+def test_a_server_that_does_not_help_means_offline_with_one_warning(status: int, says: str, tmp_path: Path) -> None:
+    with wandb_server(failing=status) as server:
+        result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url)
+    check_offline(result, tmp_path, says)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        pytest.param(
+            {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "connection refused", marks=pytest.mark.slow, id="refused"
+        ),
+        pytest.param({"WANDB_API_KEY": ""}, "no API key: run `wandb login` or set WANDB_API_KEY", id="no key"),
+        pytest.param({"WANDB_API_KEY": "short"}, "API key must have 40", marks=pytest.mark.slow, id="no such key"),
+    ],
+)
+def test_no_network_or_key_means_offline_with_one_warning(
+    environment: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    check_offline(train(tmp_path, "run_id=mine", **environment), tmp_path, says)
+
+
+def check_offline(result: Result, folder: Path, says: str) -> None:
     (warning,) = warnings(result)
-    assert "W&B stays offline" in warning and "wandb sync" in warning
-    assert len(runs(tmp_path / "outputs/mine")) == 1
-    for path in (tmp_path / "outputs").rglob("*"):
-        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+    (run,) = offline_runs(folder / "outputs/mine")
+    assert says in warning and f"`wandb sync {run.relative_to(folder)}`" in warning
+    assert pictures(run) == {"samples", "reconstructions"}
 
 
-def test_no_key_leaves_the_run_offline_with_one_warning(tmp_path: Path) -> None:
-    (warning,) = warnings(train(tmp_path, "run_id=mine", "callbacks.grids=null"))
-    assert "there is no API key" in warning
+@pytest.mark.slow
+def test_a_key_in_netrc_is_used_and_stays_there(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1:{server.server_port} login user password {KEY}\n")
+        result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url, WANDB_API_KEY="")
+    assert not warnings(result) and server.inputs("UpsertBucket")
+
+
+@pytest.mark.slow
+def test_a_run_that_the_server_refuses_is_logged_offline(tmp_path: Path) -> None:
+    with wandb_server(last_answer="RunResumeStatus", then=404) as server:
+        result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url)
+    check_offline(result, tmp_path, "no")
+
+
+@pytest.mark.slow
+def test_a_network_lost_in_the_middle_is_said_once_at_the_end(tmp_path: Path) -> None:
+    with wandb_server(last_answer="file_stream") as server:
+        arguments = ["run_id=mine", "logger.wandb.finish_timeout=2", "logger.wandb.log_checkpoints=true"]
+        result = train(tmp_path, *arguments, WANDB_BASE_URL=server.url)
+    (warning,) = warnings(result)
+    (run,) = (tmp_path / "outputs/mine/wandb").glob("run-*-*")
+    assert "HTTP 500" in warning and f"`wandb sync {run.relative_to(tmp_path)}`" in warning
+    assert read_summary(tmp_path / "outputs/mine/summary.json")["status"] == "completed"
+
+
+def test_a_resumed_run_keeps_its_id(tmp_path: Path) -> None:
+    options = ["run_id=mine", "resume=auto", "logger.wandb.log_checkpoints=true"]
+    train(tmp_path, *options, WANDB_MODE="offline")
+    summary = tmp_path / "outputs/mine/summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "status": "interrupted"}))
+    train(tmp_path, *options, "trainer.max_epochs=2", WANDB_MODE="offline")
+    first, second = (run.name.rpartition("-")[2] for run in offline_runs(tmp_path / "outputs/mine"))
+    assert first == second
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_are_runs_of_one_group(tmp_path: Path) -> None:
+    with wandb_server() as server:
+        result = train(tmp_path, "run_id=mine", "seed=0,1", "-m", WANDB_BASE_URL=server.url)
+    assert not warnings(result)
+    starts = server.inputs("UpsertBucket")
+    assert {run["groupName"] for run in starts if run.get("groupName")} == {"mine"}
+    assert {run["displayName"] for run in starts if run.get("displayName")} == {"mine-0", "mine-1"}
+    assert len({run["name"] for run in starts if run.get("displayName")}) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"project": "a/b"}, {"project": ""}, {"finish_timeout": 0.0}], ids=str)
+def test_wrong_arguments_are_named(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        UnstoppableWandb(**{"directory": ".", "project": "flows", "name": "mine", **wrong})  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from flows.training.schedule import WarmupDecay
 from flows.training.slurm import check_tasks, was_requeued
 from flows.training.summary import RunSummary, read_summary
 from flows.training.throughput import Throughput
-from flows.training.wandb_run import WandbRun
+from flows.training.wandb_logger import UnstoppableWandb
 
 __all__ = [
     "CheckpointError",
@@ -36,7 +36,7 @@ __all__ = [
     "Progress",
     "RunSummary",
     "Throughput",
-    "WandbRun",
+    "UnstoppableWandb",
     "WarmupDecay",
     "WholeCheckpointIO",
     "check_arguments",

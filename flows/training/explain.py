@@ -54,7 +54,7 @@ def explain(error: BaseException) -> str:
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
                 f"start again with resume=auto ({text.partition('. This')[0]})"
             )
-        case RuntimeError() if "DataLoader worker" in text and "killed by signal" in text:
+        case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (
                 f"a process that loads data died ({text.partition('.')[0]}): if memory is short, make data.num_workers "
                 "smaller; start again with resume=auto"

@@ -76,6 +76,6 @@ class ImageGrids(L.Callback):
         save_png(picture, self.directory / name / f"step-{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image(name, [picture.float() / 255])
+                logger.log_image(name, [picture.float() / 255], step=trainer.global_step)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(name, picture, trainer.global_step)

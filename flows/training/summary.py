@@ -1,7 +1,6 @@
 """The summary of a run: its result, how it was made, how it ended."""
 
 import json
-import logging
 import platform
 import subprocess
 import time
@@ -16,8 +15,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from flows.training.explain import explain
 from flows.training.graceful_stop import Interrupted
-
-log = logging.getLogger(__name__)
 
 
 class RunSummary:
@@ -66,10 +63,9 @@ class RunSummary:
             self.update(status="failed", error=explain(error))
         try:
             self.write()
-        except OSError as second:  # on a full disk, the first error is the one to hear of
-            if error is None:
+        except OSError:
+            if error is None:  # else that is the one to hear of: it has told of the full disk
                 raise
-            log.warning("%s could not be written: %s", self.path, second)
 
 
 def read_summary(path: Path) -> dict[str, Any]:
