@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import lightning as L
+import torch
 
 
 class Slow(L.Callback):
@@ -51,3 +52,18 @@ class Hang(L.Callback):
         """Wait."""
         if trainer.global_step == self.step and trainer.is_global_zero:
             time.sleep(600)
+
+
+class SaveInitialState(L.Callback):
+    """Save the weights that each rank begins with, before the ranks have exchanged anything."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Wrap the configuration of the model, which comes after its initialisation and before DDP."""
+        if stage == "fit":
+            before = pl_module.configure_model
+
+            def configure_model() -> None:
+                before()
+                torch.save(pl_module.state_dict(), f"rank-{trainer.global_rank}.pt")
+
+            pl_module.configure_model = configure_model

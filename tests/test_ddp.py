@@ -2,34 +2,57 @@
 
 import csv
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from flows.training import read_summary
-from tests.run import CONF, TINY
+from tests.command_line import ROOT
+from tests.run import TINY
+from tests.same_run import equal
 
 pytestmark = pytest.mark.slow
 
-TRAIN = str(Path(CONF).parent / "train.py")
+TRAIN = str(ROOT / "train.py")
+RUN = [*TINY, "model.num_steps=2", "trainer.max_steps=20"]
+DDP = ["trainer=ddp", "trainer.accelerator=cpu"]
+
+
+def start(folder: Path, command: list[str], *overrides: str, **environment: str) -> subprocess.Popen[str]:
+    """Start train.py as a user would."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, TRAIN, *RUN, *overrides],
+        cwd=folder,
+        env={**variables, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def end(*started: subprocess.Popen[str]) -> str:
+    """Wait for the end of processes, two minutes at most; return what they have printed."""
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert not any(process.returncode for process in started), outputs
+    return "".join(outputs)
 
 
 def run(folder: Path, *overrides: str) -> Path:
-    """Run train.py as a user would, in two minutes at most."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, TRAIN, *TINY, "model.num_steps=2", "trainer.max_steps=20", *overrides]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
+    """Run train.py to its end."""
+    end(start(folder, [sys.executable], *overrides))
     return folder / "outputs"
 
 
 @pytest.mark.parametrize("memory_efficient", ["false", "true"])
 def test_two_ranks_equal_one(tmp_path: Path, memory_efficient: str) -> None:
     run(tmp_path, "run_id=one")
-    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    outputs = run(tmp_path, "run_id=two", *ddp, f"training.memory_efficient={memory_efficient}")
+    outputs = run(tmp_path, "run_id=two", *DDP, "trainer.devices=2", f"training.memory_efficient={memory_efficient}")
     assert sorted(path.name for path in outputs.iterdir()) == ["one", "two"]
 
     one, two = (torch.load(outputs / run / "checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
@@ -51,13 +74,59 @@ def test_two_ranks_equal_one(tmp_path: Path, memory_efficient: str) -> None:
         assert logs[1] == pytest.approx(logs[0], rel=1e-4), key
 
 
+def from_torchrun(folder: Path, *overrides: str) -> str:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return end(start(folder, torchrun, *DDP, "trainer.devices=2", *overrides))
+
+
+def from_two_shells(folder: Path, *overrides: str) -> str:
+    nodes = ["trainer.devices=1", "trainer.num_nodes=2", "run_id=shells"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shells = [
+        start(
+            folder,
+            [sys.executable],
+            *DDP,
+            *nodes,
+            *overrides,
+            NODE_RANK=rank,
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in ("0", "1")
+    ]
+    return end(*shells)
+
+
+@pytest.mark.parametrize("launch", [from_torchrun, from_two_shells])
+def test_ranks_started_in_other_ways_share_one_run(launch: Callable[..., str], tmp_path: Path) -> None:
+    save = "+callbacks.states={_target_: tests.callbacks.SaveInitialState}"
+    printed = launch(tmp_path, save)
+    (run_dir,) = (tmp_path / "outputs").iterdir()
+    assert printed.count("bits/dim ±") == 1, printed
+    assert read_summary(run_dir / "summary.json")["images"] == 20 * 32
+    assert len(list((run_dir / "samples").iterdir())) == 1
+    with (run_dir / "metrics.csv").open() as file:
+        assert [float(row["step"]) for row in csv.DictReader(file) if row["train/bits_per_dim"]] == list(range(20))
+    states = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert equal(*states), "the ranks have begun with different weights"
+
+
+def complaint(folder: Path, *overrides: str) -> str:
+    """Run train.py with two ranks; return the sentence that it fails with."""
+    started = start(folder, [sys.executable], *DDP, "trainer.devices=2", *overrides)
+    output, _ = started.communicate(timeout=120)
+    assert started.returncode == 1
+    return output
+
+
 def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        run(tmp_path, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=33")
-    assert b"batch_size 33 counts the images of all ranks and cannot be shared equally by 2" in caught.value.stderr
+    says = "batch_size 33 counts the images of all ranks and cannot be shared equally by 2"
+    assert says in complaint(tmp_path, "data.batch_size=33")
 
 
 def test_a_sweep_of_parallel_jobs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        run(tmp_path, "seed=0,1", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "-m")
-    assert b"a sweep on one machine runs jobs on one device each: set trainer.devices=1" in caught.value.stderr
+    says = "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM"
+    assert says in complaint(tmp_path, "seed=0,1", "-m")

@@ -235,7 +235,3 @@ def test_weight_averaging_leaves_buffers_alone_and_follows_the_power_law() -> No
     steps = torch.arange(1, count + 1, dtype=torch.float64)
     expected = (steps**2 * steps).sum() / (steps**2).sum()
     assert average.weight.item() == pytest.approx(expected.item(), rel=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")

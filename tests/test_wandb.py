@@ -10,6 +10,7 @@ from tests.command_line import Result, run_script
 from tests.test_wrong_use import TINY
 from tests.wandb_server import wandb_server
 
+NOWHERE = "http://127.0.0.1:9"
 KEY = "feedfacecafe" * 4
 ONE_EPOCH = [*TINY, "logger=wandb", "trainer.log_every_n_steps=1"]
 
@@ -93,9 +94,7 @@ def test_a_server_that_does_not_help_means_offline_with_one_warning(status: int,
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        pytest.param(
-            {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "connection refused", marks=pytest.mark.slow, id="refused"
-        ),
+        pytest.param({"WANDB_BASE_URL": NOWHERE}, "connection refused", marks=pytest.mark.slow, id="refused"),
         pytest.param({"WANDB_API_KEY": ""}, "no API key: run `wandb login` or set WANDB_API_KEY", id="no key"),
         pytest.param({"WANDB_API_KEY": "short"}, "API key must have 40", marks=pytest.mark.slow, id="no such key"),
     ],
