@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from flows.training.ranks import Agreement
 from flows.training.run_id import how_to_resume
 from flows.training.slurm import is_slurm_job, requeue
 
@@ -19,9 +20,10 @@ class GracefulStop(L.Callback):
     """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
 
     Ctrl-C and SIGTERM ask to stop, and so does SIGUSR1 in a SLURM job, its warning before a time limit: the job is put
-    back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step. A
-    signal during validation waits for its end; in the test, where nothing is left to store, it takes effect at the
-    next batch. List it after weight averaging, so that the step is averaged.
+    back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step, the
+    one after the signal's where there are several. A signal during validation waits for its end; in the test, where
+    nothing is left to store, it takes effect at the next batch. List it after weight averaging, so that the step is
+    averaged.
 
     Args:
         directory: where `last.ckpt` goes.
@@ -33,6 +35,7 @@ class GracefulStop(L.Callback):
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory)
         self.received: signal.Signals | None = None
+        self._agreement = Agreement()
         self._stored: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -62,7 +65,7 @@ class GracefulStop(L.Callback):
     ) -> None:
         """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
         within_step = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
-        if within_step or not self._agree(trainer, self.received is not None):
+        if within_step or not self._agreement.ask(self.received is not None, next(pl_module.parameters())):
             return
         path = self.directory / "last.ckpt"
         trainer.save_checkpoint(path)
@@ -84,17 +87,14 @@ class GracefulStop(L.Callback):
         """Stop, as `on_train_batch_start`."""
         self._stop_if_stored(trainer)
 
-    def on_test_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Stop, if any rank was asked to.
 
         Raises:
             Interrupted: if so.
         """
-        if self._agree(trainer, self.received is not None):
+        if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
             self._stop(trainer, "interrupted in the test: training is done and stored")
-
-    def _agree(self, trainer: L.Trainer, asked: bool) -> bool:
-        return trainer.strategy.reduce_boolean_decision(asked, all=False)
 
     def _stop_if_stored(self, trainer: L.Trainer) -> None:
         if self._stored is not None:
@@ -102,7 +102,7 @@ class GracefulStop(L.Callback):
 
     def _stop(self, trainer: L.Trainer, what: str) -> None:
         by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"
-        if not self._agree(trainer, self.received == self.WARNING):
+        if not trainer.strategy.reduce_boolean_decision(self.received == self.WARNING, all=False):
             raise Interrupted(f"{what}: {by_hand}")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
         complaint = requeue() if trainer.is_global_zero else None

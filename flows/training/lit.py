@@ -21,6 +21,7 @@ from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
 from flows.noise import uniform_noise
 from flows.training.checkpoint import SPEC_KEY
 from flows.training.metric import Average, ImageAverage
+from flows.training.ranks import mean_over_ranks
 
 
 class LitFlow(L.LightningModule):
@@ -78,6 +79,7 @@ class LitFlow(L.LightningModule):
         self.eval_seed = eval_seed
         self.skips = choose("on_nonfinite", {"raise": False, "skip": True}, on_nonfinite)
         self.skipped_steps = 0
+        self._losses: list[Tensor] = []
         self.bits = ImageAverage()
         self.test_average: Average | None = None
 
@@ -119,8 +121,7 @@ class LitFlow(L.LightningModule):
         images, labels, index = batch
         log_prob = self.flow(images, self.label(labels), self._training_noise(index))
         loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
-        self._loss = loss.detach()
-        self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
+        self._losses.append(loss.detach())
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -136,7 +137,7 @@ class LitFlow(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the global gradient norm, and log what it was, or see to a step that is not finite.
+        """Clip the global gradient norm; log the loss of the step and the norm, or see to a step that is not finite.
 
         Raises:
             ValueError: if another way of clipping is asked for.
@@ -148,13 +149,15 @@ class LitFlow(L.LightningModule):
             )
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
-        finite = bool(torch.isfinite(norm) & torch.isfinite(self._loss))
-        if self.trainer.strategy.reduce_boolean_decision(finite):
+        loss = mean_over_ranks(torch.stack(self._losses).mean())
+        self._losses.clear()
+        self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=1)
+        if bool(torch.isfinite(norm) & torch.isfinite(loss)):  # the gradients are the mean over ranks already
             self.log("train/gradient_norm", norm, batch_size=1)
         elif self.trainer.precision != "16-mixed":  # whose loss scaling skips such steps itself
-            self._not_finite(optimizer, norm)
+            self._not_finite(optimizer, loss, norm)
 
-    def _not_finite(self, optimizer: Optimizer, norm: Tensor) -> None:
+    def _not_finite(self, optimizer: Optimizer, loss: Tensor, norm: Tensor) -> None:
         if self.skips:
             optimizer.zero_grad()  # without gradients the optimizer leaves the weights and its moments alone
             self.skipped_steps += 1
@@ -162,7 +165,7 @@ class LitFlow(L.LightningModule):
             return
         last = self._last_good_checkpoint()
         raise FloatingPointError(
-            f"training diverged at step {self.global_step}: loss {self._loss:.4g} bits/dim, gradient norm {norm:.4g}, "
+            f"training diverged at step {self.global_step}: loss {loss:.4g} bits/dim, gradient norm {norm:.4g}, "
             f"learning rate {optimizer.param_groups[0]['lr']:.4g}; the last good checkpoint is {last or 'none yet'}: "
             f"{'go on from it by resume=PATH' if last else 'start again'} with a lower optimizer.lr or "
             "trainer.gradient_clip_val, or skip such steps by training.on_nonfinite=skip"
@@ -195,7 +198,7 @@ class LitFlow(L.LightningModule):
             if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
                 elapsed = timer.time_elapsed()
                 done = max(done, elapsed / (elapsed + max(0.0, remaining)))
-                done = self.trainer.strategy.broadcast(done)  # clocks differ, learning rates must not
+                done = mean_over_ranks(torch.tensor(done, device=self.device)).item()  # clocks differ
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:

@@ -1,9 +1,12 @@
-"""The processes that Lightning starts for the other devices of a machine."""
+"""The processes that train one model together."""
 
 import ctypes
 import os
 import signal
 import sys
+
+import torch.distributed as dist
+from torch import Tensor
 
 PR_SET_PDEATHSIG = 1
 
@@ -13,3 +16,43 @@ def end_with_first_rank() -> None:
     elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ  # they see to it themselves
     if sys.platform == "linux" and "LOCAL_RANK" in os.environ and not elsewhere:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Return the mean of a value over all ranks, the value itself where there is one; not finite if one is not."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+class Agreement:
+    """Whether any rank has asked for something, told to all of them in the same step, without waiting for it.
+
+    Where there are several ranks, `ask` answers what was asked at its last call, as the message travels meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._message: tuple[Tensor, dist.Work] | None = None
+
+    def ask(self, asked: bool, like: Tensor) -> bool:
+        """Send what this rank asks for; return whether any had asked before.
+
+        Args:
+            asked: the same call on all ranks may differ in this.
+            like: a tensor on the device for messages.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return asked
+        before, self._message = self._message, self._send(like.new_tensor(float(asked)))
+        if before is None:
+            return False
+        total, work = before
+        work.wait()
+        return bool(total)
+
+    def _send(self, message: Tensor) -> tuple[Tensor, dist.Work]:
+        work = dist.all_reduce(message, async_op=True)
+        assert work is not None
+        return message, work
