@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test faults lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -14,8 +14,11 @@ demo: .venv/core ## train a small Glow on Fashion-MNIST for eight minutes, test 
 	@echo "outputs/demo/sampled/grid.png: samples, a column a class, a row each at temperature 0.5, 0.7, 0.85, 1"
 	@echo "outputs/demo/real.png: real images to compare with"
 
-test: .venv/test ## run the tests; ARGS="-m ''" takes the slow ones along
+test: .venv/test ## run the tests; ARGS="-m ''" takes along the slow ones, SLURM and faults
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: .venv/test ## kill a run twenty times, break others, and see that they end as they should
+	KILLS=20 $(BIN)/python -m pytest -m faults tests/faults
 
 lint: .venv/test ## check style and types
 	$(BIN)/ruff check .

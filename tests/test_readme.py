@@ -15,7 +15,7 @@ from PIL import Image
 import data
 import sample
 import train
-from scripts import estimate, evaluate
+from scripts import collect, estimate, evaluate
 from tests.run import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,12 @@ COMMANDS = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.startswith("python ")
 ]
-JOBS = [command for command in COMMANDS if not {"-m", "--help"} & set(command)]
+JOBS = [
+    command
+    for command in COMMANDS
+    if not {"-m", "--help", "trainer.num_nodes=2"} & set(command) and command[1] != "scripts/collect.py"
+]
+SWEEPS = [command for command in COMMANDS if "-m" in command and "cluster=slurm" not in command]
 
 SCRIPTS = {
     "train.py": (
@@ -95,6 +100,7 @@ def run(command: list[str]) -> None:
 @pytest.mark.filterwarnings("ignore:.*GPU available but not used")
 def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)):
         monkeypatch.setattr(source, "prepare", lambda self: None)
         monkeypatch.setattr(source, "load", lambda self, shape=shape: (random_set(shape), random_set(shape)))
@@ -104,25 +110,31 @@ def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_its_sweep_runs(workplace: Path) -> None:
-    (sweep,) = [command for command in COMMANDS if "-m" in command]
-    tiny = [f"{key}={value}" for key, value in TINY_TRAINING.items()]
-    subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "train.py"),
-            *sweep[2:],
-            "data=digits",
-            "trainer.max_steps=1",
-            "callbacks.progress=null",
-            *tiny,
-        ],
-        cwd=workplace,
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert len(list((workplace / "multirun").glob("*/[0-3]/best.safetensors"))) == 4
+def test_its_sweeps_run_and_are_collected(workplace: Path) -> None:
+    tiny = [*(f"{key}={value}" for key, value in TINY_TRAINING.items()), "callbacks.progress=null"]
+    for sweep in SWEEPS:
+        last = [*tiny, "data=digits", "trainer.max_steps=1"]
+        if "sweep=optuna" in sweep:
+            last += ["hydra.sweeper.n_trials=2"]
+        subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *sweep[2:], *last],
+            cwd=workplace,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    assert len(list((workplace / "multirun/grid").glob("[0-3]/best.safetensors"))) == 4
+    assert len(list((workplace / "multirun/search").glob("trial-*/best.safetensors"))) == 2
+    (collecting,) = [command for command in COMMANDS if command[1] == "scripts/collect.py"]
+    collect.main([str(workplace / collecting[2])])
+    assert (workplace / "multirun/grid/collected.csv").exists()
+
+
+def test_the_batch_scripts_that_it_names_are_sound() -> None:
+    scripts = {word for block in blocks("bash") for word in block.split() if word.endswith(".sbatch")}
+    assert len(scripts) == 2
+    for script in scripts:
+        subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
 @pytest.mark.parametrize("command", JOBS, ids=" ".join)
