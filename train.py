@@ -34,6 +34,7 @@ from flows.training import (
     command_line,
     end_with_first_rank,
     find_resume,
+    hold,
     is_sweep,
     load_flow,
     read_summary,
@@ -67,7 +68,8 @@ def main(cfg: DictConfig) -> float:
             return facts["val_bits_per_dim"]
         resume = find_resume(run_dir)
 
-    with RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed) as summary:
+    summary = RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed)
+    with hold(run_dir), summary:
         set_tf32(cfg.allow_tf32)
         L.seed_everything(cfg.seed, verbose=False)
         lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))

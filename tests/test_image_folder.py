@@ -1,6 +1,8 @@
 """Image folders: which images are found, how they are labelled and how they are split."""
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor
 import data.image_folder
 from data import ImageFolder
 from data.decode import decode
+from data.image_files import damaged_images
 from tests.images import levels, save
 
 
@@ -116,6 +119,25 @@ def test_files_are_decoded_once_and_again_when_they_change(tmp_path: Path, monke
     assert prepare() == ["c.png"]
     assert prepare(enlarge=True) == ["a.png", "b.png", "c.png", "d.png"]
     assert sorted(path.name for path in photos.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_processes_that_share_a_folder_decode_its_files_once(tmp_path: Path) -> None:
+    for number in range(5):
+        save(Image.new("L", (8, 8)), tmp_path / f"images/{number}.png")
+    decoded: list[Path] = []
+
+    def read(path: Path) -> Tensor:
+        decoded.append(path)
+        time.sleep(0.05)
+        return decode(path, (1, 8, 8))
+
+    def check(_: int) -> dict[Path, str]:
+        paths = [Path(f"{number}.png") for number in range(5)]
+        return damaged_images(tmp_path / "images", paths, read, "the same", tmp_path / "index")
+
+    with ThreadPoolExecutor(4) as pool:  # locks of their own, as processes have
+        assert list(pool.map(check, range(4))) == [{}] * 4
+    assert len(decoded) == 5
 
 
 def test_without_a_place_for_the_index_every_process_checks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from flows.training.plugins import trainer_plugins
 from flows.training.progress import Progress
 from flows.training.ranks import end_with_first_rank
 from flows.training.run_id import NameSweep, is_sweep, new_run_id, run_name, trial_name
+from flows.training.run_lock import hold
 from flows.training.same_settings import check_same_settings
 from flows.training.scale_decay import decay_scales
 from flows.training.schedule import WarmupDecay
@@ -48,6 +49,7 @@ __all__ = [
     "decay_scales",
     "end_with_first_rank",
     "find_resume",
+    "hold",
     "image_grid",
     "is_sweep",
     "load_flow",

@@ -71,6 +71,11 @@ def explain(error: BaseException) -> str:
             return text
         case RuntimeError() if type(error) is RuntimeError:
             return text
+        case RuntimeError() if type(error).__module__.startswith("submitit"):
+            return (
+                f"a job of the sweep ended without a word ({str(error).splitlines()[0]}): its log is in .submitit in"
+                " the sweep's folder; the other jobs go on, and after them the same command does what is missing"
+            )
     return f"{type(error).__name__}: {text} (this may be a fault of the program: HYDRA_FULL_ERROR=1 shows where)"
 
 

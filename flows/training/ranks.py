@@ -18,6 +18,11 @@ def end_with_first_rank() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def is_first_rank() -> bool:
+    """Return whether this process is the first of a run, as far as can be known before a trainer is made."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+
+
 def mean_over_ranks(value: Tensor) -> Tensor:
     """Return the mean of a value over all ranks, the value itself where there is one; not finite if one is not."""
     if not (dist.is_available() and dist.is_initialized()):

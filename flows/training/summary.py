@@ -1,6 +1,7 @@
 """The summary of a run: its result, how it was made, how it ended."""
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -44,7 +45,7 @@ class RunSummary:
         """Write the file, whole or not at all."""
         self.facts["wall_seconds"] = round(self._earlier_seconds + time.perf_counter() - self._start, 2)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
+        partial = self.path.with_suffix(f".{os.getpid()}.partial")  # before ranks know who is first, two may write
         partial.write_text(json.dumps(self.facts, indent=2) + "\n")
         partial.replace(self.path)
 
