@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-SECONDS = 180
+SECONDS = 240
 
 
 def last_step(run_dir: Path) -> int:

@@ -105,11 +105,12 @@ class GracefulStop(L.Callback):
         if not trainer.strategy.reduce_boolean_decision(self.received == self.WARNING, all=False):
             raise Interrupted(f"{what}: {by_hand}")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
-        complaint = requeue() if trainer.is_global_zero else None
+        complaint = None
+        if trainer.is_global_zero:
+            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # while somebody listens
+            complaint = requeue()
         trainer.strategy.barrier()
-        if complaint:
-            raise Interrupted(f"{what}, but the job could not be requeued ({complaint}): {by_hand}")
-        raise Interrupted(f"{what}: the job is requeued and goes on from there")
+        raise Interrupted(f"the job could not be requeued ({complaint}): {by_hand}" if complaint else "requeued")
 
     def _listen(self) -> None:
         self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
