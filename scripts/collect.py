@@ -97,11 +97,11 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a `metrics.csv`, none where there is no such file."""
+    """Return the whole rows of a `metrics.csv`, none where there is no such file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
     if overrides.exists():
         pairs = [str(override).lstrip("+~").partition("=") for override in yaml.safe_load(overrides.read_text()) or []]
-        settings = {key: yaml.safe_load(value) for key, _, value in pairs}
+        settings = {key: parse(value) for key, _, value in pairs}
     else:
         settings = dict(leaves(yaml.safe_load(config.read_text()))) if config.exists() else {}
     run_dir = str(settings.get("run_dir", folder))
@@ -118,6 +118,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
         for key, value in settings.items()
         if not key.startswith(NOT_SETTINGS) and not str(value).startswith(run_dir)
     }
+
+
+def parse(value: str) -> Any:
+    """Return the value of an override, as text where it is no YAML."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def leaves(config: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -113,6 +113,14 @@ def test_runs_without_overrides_are_told_apart_by_their_configs(tmp_path: Path) 
     assert names[1 : names.index("val bits/dim")] == ["model.num_steps"]
 
 
+def test_a_row_cut_short_and_an_override_that_is_no_yaml_do_no_harm(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "0", {"note": "'@a: b: c"}, status="running")
+    with (run_dir / "metrics.csv").open("a") as file:
+        file.write("30,2")
+    collect.main([str(tmp_path)])
+    assert rows(tmp_path)[0]["problem"] == "still running, or killed, at step 20"
+
+
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_a_folder_without_runs_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: no run is in .*: give the folder of a sweep"):
