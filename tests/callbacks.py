@@ -1,5 +1,6 @@
 """Callbacks that make a run slow, or break it."""
 
+import signal
 import time
 from typing import Any
 
@@ -28,6 +29,31 @@ class Crash(L.Callback):
         """Fail."""
         if trainer.global_step == self.step:
             raise RuntimeError("the machine failed")
+
+
+class CrashInValidation(L.Callback):
+    """Fail in the validation after some step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fail."""
+        if trainer.global_step == self.step:
+            raise RuntimeError("the machine failed")
+
+
+class Signal(L.Callback):
+    """Send a signal to this process within some step."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.step = step
+        self.number = number
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Send it."""
+        if trainer.global_step == self.step - 1:
+            signal.raise_signal(self.number)
 
 
 class DamageGradient(L.Callback):

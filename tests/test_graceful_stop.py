@@ -55,3 +55,17 @@ def test_an_interrupted_run_stores_its_last_step_and_goes_on_to_the_same_end(
 
     assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
     assert_same_run(uninterrupted, tmp_path / "outputs/mine")
+
+
+@pytest.mark.parametrize(
+    "step", [39, 40, 41, 120], ids=["before", "last of an epoch", "first of the next", "last of all"]
+)
+def test_a_run_interrupted_at_the_end_of_an_epoch_goes_on_to_the_same_end(
+    step: int, tmp_path: Path, uninterrupted: Path
+) -> None:
+    ask = f"+callbacks.ask={{_target_: tests.callbacks.Signal, step: {step}, number: {signal.SIGTERM.value}}}"
+    stopped = run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", ask)
+    assert stopped.exit_code == 130
+    assert f"interrupted after step {step}, which is stored" in stopped.stderr
+    assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
+    assert_same_run(uninterrupted, tmp_path / "outputs/mine")

@@ -159,6 +159,18 @@ def test_resuming_from_the_shipped_checkpoints_equals_not_stopping(lost: str | N
     assert read_summary(broken / "summary.json")["images"] == 15 * 256
 
 
+@pytest.mark.parametrize("step", [5, 10, 15])
+def test_a_run_that_fails_in_a_validation_validates_when_it_goes_on(step: int, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    shipped = [*SHIPPED, "callbacks.last_minutes.train_time_interval.minutes=1e-9", "trainer.log_every_n_steps=1"]
+    run_training(whole, *shipped)
+    crash = f"+callbacks.crash={{_target_: tests.callbacks.CrashInValidation, step: {step}}}"
+    with pytest.raises(RuntimeError, match="the machine failed"):
+        run_training(broken, *shipped, crash)
+    run_training(broken, *shipped, "resume=auto")
+    assert_same_run(whole, broken)
+
+
 def test_a_run_is_not_mixed_with_another(unbroken: Path) -> None:
     with pytest.raises(FileExistsError, match="holds a run: go on with it by resume=auto, or give another run_id"):
         run_training(unbroken, *EVERY_STEP)

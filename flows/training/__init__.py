@@ -23,6 +23,7 @@ from flows.training.schedule import WarmupDecay
 from flows.training.slurm import check_tasks, was_requeued
 from flows.training.summary import RunSummary, read_summary
 from flows.training.throughput import Throughput
+from flows.training.timed_checkpoint import TimedCheckpoint
 from flows.training.wandb_logger import UnstoppableWandb
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Progress",
     "RunSummary",
     "Throughput",
+    "TimedCheckpoint",
     "UnstoppableWandb",
     "WarmupDecay",
     "WholeCheckpointIO",

@@ -6,24 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
 
 from flows.training.ranks import Agreement
 from flows.training.run_id import how_to_resume
 from flows.training.slurm import is_slurm_job, requeue
+from flows.training.timed_checkpoint import validates_next
 
 
 class Interrupted(BaseException):
     """The run stopped because it was asked to; the message says how it goes on. (No failure, so no Exception.)"""
 
 
-class GracefulStop(L.Callback):
+class GracefulStop(Checkpoint):
     """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
 
     Ctrl-C and SIGTERM ask to stop, and so does SIGUSR1 in a SLURM job, its warning before a time limit: the job is put
     back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step, the
-    one after the signal's where there are several. A signal during validation waits for its end; in the test, where
-    nothing is left to store, it takes effect at the next batch. List it after weight averaging, so that the step is
-    averaged.
+    one after the signal's where there are several; the last step of an epoch is validated first. In the test, where
+    nothing is left to store, a signal takes effect at the next batch. List it last: what it stores has the state of the
+    other callbacks in it.
 
     Args:
         directory: where `last.ckpt` goes.
@@ -64,12 +66,9 @@ class GracefulStop(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
-        within_step = (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch
-        if within_step or not self._agreement.ask(self.received is not None, next(pl_module.parameters())):
-            return
-        path = self.directory / "last.ckpt"
-        trainer.save_checkpoint(path)
-        self._stored = f"interrupted after step {trainer.global_step}, which is stored in {path}"
+        within_step = (batch_idx + 1) % trainer.accumulate_grad_batches
+        if not within_step and not validates_next(trainer):
+            self._store_if_asked(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop, if the step before was stored.
@@ -79,12 +78,13 @@ class GracefulStop(L.Callback):
         """
         self._stop_if_stored(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop, as `on_train_batch_start`."""
-        self._stop_if_stored(trainer)
-
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop, as `on_train_batch_start`."""
+        """Store and stop, if any rank was asked to; the last step of the epoch was validated before this.
+
+        Raises:
+            Interrupted: if so.
+        """
+        self._store_if_asked(trainer, pl_module)
         self._stop_if_stored(trainer)
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
@@ -95,6 +95,12 @@ class GracefulStop(L.Callback):
         """
         if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
             self._stop(trainer, "interrupted in the test: training is done and stored")
+
+    def _store_if_asked(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
+            path = self.directory / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self._stored = f"interrupted after step {trainer.global_step}, which is stored in {path}"
 
     def _stop_if_stored(self, trainer: L.Trainer) -> None:
         if self._stored is not None:
