@@ -282,6 +282,13 @@ RUNS = {
         says=["out of memory", "data.batch_size", "memory_efficient=true"],
         options={"limits": {resource.RLIMIT_AS: 12 << 30}},
     ),
+    "jobs of SLURM without a number of devices": train(
+        "cluster=slurm", "trainer=ddp", "seed=0,1", "-m", says=["trainer.devices is auto", "give that"]
+    ),
+    "a node without the run's name": train(
+        says=["the nodes of one run need a common name: give run_id=NAME on each"],
+        options={"environment": {"NODE_RANK": "1"}},
+    ),
     "a run that is there": train("run_id=mine", "hydra.run.dir=mine", says=["mine holds a run", "resume=auto"]),
     "samples that are there": sample(
         "ckpt=mine/best.safetensors",

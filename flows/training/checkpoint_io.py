@@ -38,7 +38,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             before = "the one before it is whole" if Path(path).exists() else "none was stored before it"
             raise CheckpointError(
                 f"the checkpoint {path} cannot be written ({_reason(error)}): {before}; make room, then go on with "
-                f"{how_to_resume(Path(path).parent.parent)}"
+                + how_to_resume(Path(path).parent.parent)
             ) from error
 
 

@@ -44,7 +44,9 @@ def explain(error: BaseException) -> str:
             nearest = did_you_mean(key.rpartition(".")[2], map(str, cause.parent_node or ()))
             return f"{key}: there is no such setting{nearest}; --help lists all"
         case OmegaConfBaseException():
-            return f"{error.full_key}: {str(error).splitlines()[0]}"
+            complaint = str(error).splitlines()[0]
+            inner = complaint.partition("raised while resolving interpolation: ")[2]
+            return inner or (f"{error.full_key}: {complaint}" if error.full_key else complaint)
         case torch.OutOfMemoryError() | MemoryError():
             return _out_of_memory(text)
         case RuntimeError() if "can't allocate memory" in text:

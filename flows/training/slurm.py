@@ -54,7 +54,13 @@ def requeue() -> str | None:
 
 
 def gpus_per_node(accelerator: str, devices: int) -> int | None:
-    """Return how many GPUs to ask SLURM for on each node, None on the CPU."""
+    """Return how many GPUs to ask SLURM for on each node, None on the CPU.
+
+    Raises:
+        ValueError: if devices is no number.
+    """
+    if not isinstance(devices, int):
+        raise ValueError(f"trainer.devices is {devices}: SLURM wants the number of devices of each node, give that")
     return None if accelerator == "cpu" else devices
 
 
