@@ -93,3 +93,14 @@ class SaveInitialState(L.Callback):
                 torch.save(pl_module.state_dict(), f"rank-{trainer.global_rank}.pt")
 
             pl_module.configure_model = configure_model
+
+
+class SlowValidation(L.Callback):
+    """Take longer over each validation."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait."""
+        time.sleep(self.seconds)

@@ -22,6 +22,7 @@ from flows.noise import uniform_noise
 from flows.training.checkpoint import SPEC_KEY
 from flows.training.metric import Average, ImageAverage
 from flows.training.ranks import mean_over_ranks
+from flows.training.throughput import Throughput
 
 
 class LitFlow(L.LightningModule):
@@ -190,13 +191,15 @@ class LitFlow(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def progress(self, step: int) -> float:
-        """Return how much of the run is done, 0 to 1: of its steps or of its time, whichever is further on."""
+        """Return how much of the run is done, 0 to 1: of its steps, images or time, whichever is further on."""
         if step == 0:  # asked before a checkpoint is restored: counting the steps would start the data too early
             return 0.0
         done = step / self.trainer.estimated_stepping_batches
-        for timer in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
-                elapsed = timer.time_elapsed()
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Throughput):
+                done = max(done, callback.done)
+            if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None:
+                elapsed = callback.time_elapsed()
                 done = max(done, elapsed / (elapsed + max(0.0, remaining)))
                 done = mean_over_ranks(torch.tensor(done, device=self.device)).item()  # clocks differ
         return min(1.0, done)

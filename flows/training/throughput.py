@@ -1,20 +1,37 @@
-"""How fast training goes."""
+"""How fast training goes, and for how long."""
 
 import time
 from typing import Any
 
 import lightning as L
 
+import torch
+
 from data import Batch
+from flows.training.ranks import mean_over_ranks
 
 
 class Throughput(L.Callback):
     """Log training images a second of wall time, over all ranks, and at validation the seconds of training so far.
 
-    The time that validation takes is left out.
+    The time that validation takes is left out, in the limits too.
+
+    Args:
+        max_seconds: training ends after the step that reaches it; None for no limit.
+        max_images: likewise, in images shown.
+
+    Raises:
+        ValueError: if a limit is not positive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_seconds: float | None = None, max_images: int | None = None) -> None:
+        for name, limit in {"max_seconds": max_seconds, "max_images": max_images}.items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name} is a number above 0, or null for no limit, got {limit}")
+        self.max_seconds = max_seconds
+        self.max_images = max_images
+        self.done = 0.0
+        """How much of the run is done by these limits, 0 to 1: the same on all ranks."""
         self.images = 0
         self.seconds = 0.0
         self._pending_images = 0
@@ -44,14 +61,25 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Count, and log at logging steps."""
+        """Count, log at logging steps, and stop at a limit."""
         self._pending_images += len(batch.images) * trainer.world_size
+        self._look_at_limits(pl_module)
+        if self.done == 1:
+            trainer.should_stop = True
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log("train/images_per_second", self._count(), prog_bar=True, batch_size=1)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the last steps."""
         self._count()
+
+    def _look_at_limits(self, pl_module: L.LightningModule) -> None:
+        totals = self.state_dict()
+        if self.max_images is not None:
+            self.done = min(1.0, totals["images"] / self.max_images)
+        if self.max_seconds is not None:  # by the mean of the ranks' clocks
+            seconds = mean_over_ranks(torch.tensor(totals["seconds"], device=pl_module.device)).item()
+            self.done = max(self.done, min(1.0, seconds / self.max_seconds))
 
     def _count(self) -> float:
         """Move the pending images to the totals and return their images a second."""
@@ -66,8 +94,13 @@ class Throughput(L.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on counting from."""
         pending_seconds = time.perf_counter() - self._since if self._pending_images else 0.0
-        return {"images": self.images + self._pending_images, "seconds": self.seconds + pending_seconds}
+        return {
+            "images": self.images + self._pending_images,
+            "seconds": self.seconds + pending_seconds,
+            "done": self.done,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts."""
         self.images, self.seconds = state_dict["images"], state_dict["seconds"]
+        self.done = state_dict["done"]

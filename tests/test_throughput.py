@@ -1,0 +1,67 @@
+"""Limits on a run's images and training time."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.training import Throughput, read_summary
+from tests.run import run_training
+from tests.same_run import assert_same_run, read_metrics
+
+
+def test_a_limit_of_images_ends_the_run_with_a_learning_rate_near_zero(tmp_path: Path) -> None:
+    run_training(
+        tmp_path,
+        "callbacks.throughput.max_images=2000",
+        "trainer.max_epochs=-1",
+        "trainer.log_every_n_steps=1",
+        "training.schedule.warmup_steps=0",
+    )
+    summary = read_summary(tmp_path / "summary.json")
+    assert summary["steps"] == -(-2000 // 32) and summary["images"] == 32 * summary["steps"]
+    rates = read_metrics(tmp_path, "lr-Adam")
+    assert rates[0] == pytest.approx(2e-3) and rates[-1] < 0.1 * rates[0]
+    assert len(read_metrics(tmp_path, "val/bits_per_dim")) == 2, "after an epoch, and at the end"
+
+
+def test_a_limit_of_seconds_leaves_validation_out(tmp_path: Path) -> None:
+    run_training(
+        tmp_path,
+        "callbacks.throughput.max_seconds=1",
+        "trainer.max_epochs=-1",
+        "trainer.check_val_every_n_epoch=null",
+        "trainer.val_check_interval=20",
+        "+callbacks.slow={_target_: tests.callbacks.SlowValidation, seconds: 0.5}",
+    )
+    summary = read_summary(tmp_path / "summary.json")
+    validations = len(read_metrics(tmp_path, "val/bits_per_dim"))
+    assert validations >= 2
+    assert 1 <= summary["images"] / summary["images_per_second"] < 1.5
+    assert summary["wall_seconds"] > 1 + 0.5 * validations
+
+
+@pytest.mark.parametrize("step", [7, 9, 10, 11])
+def test_a_run_with_limits_and_validations_within_an_epoch_resumes(step: int, tmp_path: Path) -> None:
+    """Epochs of five steps, a validation every three, a checkpoint at every step that none follows."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    limited = [
+        "data.batch_size=256",
+        "trainer.max_epochs=-1",
+        "callbacks.throughput.max_images=3584",
+        "trainer.check_val_every_n_epoch=null",
+        "trainer.val_check_interval=3",
+        "callbacks.last_minutes.train_time_interval.minutes=1e-9",
+        "trainer.log_every_n_steps=1",
+    ]
+    run_training(whole, *limited)
+    with pytest.raises(RuntimeError, match="the machine failed"):
+        run_training(broken, *limited, f"+callbacks.crash={{_target_: tests.callbacks.Crash, step: {step}}}")
+    run_training(broken, *limited, "resume=auto")
+    assert_same_run(whole, broken)
+    assert read_summary(broken / "summary.json")["images"] == 14 * 256
+
+
+@pytest.mark.parametrize("limit", ["max_seconds", "max_images"])
+def test_a_limit_is_positive(limit: str) -> None:
+    with pytest.raises(ValueError, match=f"{limit} is a number above 0"):
+        Throughput(**{limit: 0})
