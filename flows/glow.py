@@ -13,6 +13,7 @@ from flows.image_flow import ImageFlow
 from flows.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
 from flows.mask import ChannelMask
 from flows.multiscale import Multiscale
+from flows.preprocess import PREPROCESSES
 from flows.prior import Split, TopPrior
 from flows.reshape import Squeeze
 from flows.scale import SCALES
@@ -37,6 +38,7 @@ class Glow(ImageFlow):
         num_steps: K, steps a level.
         hidden_channels: width of the couplings' networks.
         num_bits: bits of each grey level, 1 to 8.
+        preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's)
             or "additive".
@@ -57,6 +59,7 @@ class Glow(ImageFlow):
         num_steps: int = 32,
         hidden_channels: int = 512,
         num_bits: int = 8,
+        preprocess: str = "none",
         permutation: str = "conv1x1",
         coupling: str = "shifted_affine",
         scale: str = "sigmoid",
@@ -66,6 +69,7 @@ class Glow(ImageFlow):
     ) -> None:
         require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels)
+        make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_permutation = choose("permutation", PERMUTATIONS, permutation)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
@@ -85,9 +89,10 @@ class Glow(ImageFlow):
 
         levels, splits, latent_shapes = [], [], []
         for level in range(num_levels):
+            first = make_preprocess(channels) if level == 0 else []
             channels, height, width = 4 * channels, height // 2, width // 2
             steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
-            levels.append(Chain(Squeeze(), *steps))
+            levels.append(Chain(*first, Squeeze(), *steps))
             if level < num_levels - 1:
                 splits.append(Split(channels, ZeroConv2d(channels // 2, channels)))
                 channels //= 2

@@ -12,8 +12,9 @@ from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
 from flows.mask import ChannelMask, CheckerboardMask
 from flows.multiscale import Multiscale
+from flows.preprocess import PREPROCESSES
 from flows.prior import Split, TopPrior
-from flows.reshape import Logit, Squeeze
+from flows.reshape import Squeeze
 from flows.scale import SCALES
 
 
@@ -28,6 +29,7 @@ class RealNVP(ImageFlow):
         hidden_channels: width of the first residual networks, doubled at every squeeze.
         num_blocks: residual blocks a network.
         num_bits: bits of each grey level, 1 to 8.
+        preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine" or "additive".
         scale: "learned_tanh" (the paper's), "tanh2", "tanh4" or "sigmoid".
         top_prior: "standard" (the paper's), "channel" or "position".
@@ -45,6 +47,7 @@ class RealNVP(ImageFlow):
         hidden_channels: int = 64,
         num_blocks: int = 8,
         num_bits: int = 8,
+        preprocess: str = "logit",
         coupling: str = "affine",
         scale: str = "learned_tanh",
         top_prior: str = "standard",
@@ -52,6 +55,7 @@ class RealNVP(ImageFlow):
     ) -> None:
         require_positive(num_levels=num_levels, hidden_channels=hidden_channels, num_blocks=num_blocks)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels - 1)
+        make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
 
@@ -69,7 +73,7 @@ class RealNVP(ImageFlow):
         levels, splits, latent_shapes = [], [], []
         for level in range(num_levels):
             hidden = hidden_channels * 2**level
-            layers: list[Bijection] = [Logit()] if level == 0 else []
+            layers: list[Bijection] = make_preprocess(channels) if level == 0 else []
             if level < num_levels - 1:
                 layers += couplings(channels, hidden, CheckerboardMask, 3)
                 channels, height, width = 4 * channels, height // 2, width // 2

@@ -1,6 +1,4 @@
-"""Bijections without parameters: space to depth, and the logit that opens the unit cube."""
-
-import math
+"""Space to depth."""
 
 import torch
 import torch.nn.functional as F
@@ -27,26 +25,3 @@ class Squeeze(Bijection):
         if z.shape[1] % 4:
             raise ValueError(f"Squeeze inverts (B, 4C, H, W), got {tuple(z.shape)}")
         return F.pixel_shuffle(z, 2)
-
-
-class Logit(Bijection):
-    """Map the cube [-1/2, 1/2) to the real line: z = logit(alpha + (1 - 2 alpha) (x + 1/2)).
-
-    `alpha` keeps the edges finite (RealNVP, section 4.1).
-    """
-
-    def __init__(self, alpha: float = 0.05) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self.check_shape(x)
-        slope = 1 - 2 * self.alpha
-        z = torch.logit(self.alpha + slope * (x + 0.5))
-        # d logit(p) / dp = 1 / (p (1 - p)), and -log p - log(1 - p) = softplus(-z) + softplus(z).
-        log_derivative = F.softplus(-z) + F.softplus(z) + math.log(slope)
-        return z, log_derivative.sum((1, 2, 3))
-
-    def inverse(self, z: Tensor) -> Tensor:
-        self.check_shape(z)
-        return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha) - 0.5

@@ -15,7 +15,8 @@ from flows.glow import PERMUTATIONS
 from flows.initialize import initialize
 from flows.linear import Folded, InvertibleConv1x1LU, Permutation
 from flows.mask import ChannelMask, CheckerboardMask
-from flows.reshape import Logit, Squeeze
+from flows.preprocess import Gaussianize, Logit
+from flows.reshape import Squeeze
 from flows.scale import SCALES
 from tests.perturb import perturb
 
@@ -40,6 +41,15 @@ actnorm_net = partial(ConvNet, hidden_conv=HIDDEN_CONVS["actnorm"])
 plain_net = partial(ConvNet, hidden_conv=HIDDEN_CONVS["plain"])
 resnet = partial(ResNet, num_blocks=1)
 
+
+def gaussianize() -> Gaussianize:
+    """One that has seen data whose channels differ, with two grey levels that never occur."""
+    layer = Gaussianize(CHANNELS, num_bins=8)
+    x = torch.rand(20, CHANNELS, 4, 4).pow(torch.arange(1.0, CHANNELS + 1)[:, None, None]) * 0.75 - 0.5
+    initialize(layer, x)
+    return layer
+
+
 MAKERS: dict[str, Callable[[], Bijection]] = {
     "actnorm": lambda: ActNorm(CHANNELS),
     **{name: partial(make, CHANNELS) for name, make in PERMUTATIONS.items()},
@@ -53,6 +63,7 @@ MAKERS: dict[str, Callable[[], Bijection]] = {
     "resnet": partial(coupling, conditioner=resnet),
     "squeeze": Squeeze,
     "logit": Logit,
+    "gaussianize": lambda: gaussianize(),
     "chain": lambda: Chain(Logit(), coupling(), ActNorm(CHANNELS), Permutation.reversal(CHANNELS), coupling(swap=True)),
 }
 
@@ -165,6 +176,23 @@ def test_1x1_convolutions_start_orthogonal(name: str) -> None:
 def test_couplings_start_as_the_identity_up_to_their_scale(x: Tensor) -> None:
     z, log_det = coupling("affine", "tanh4")(x)
     assert torch.equal(z, x) and torch.equal(log_det, torch.zeros(len(x)))
+
+
+def test_gaussianize_makes_the_grey_values_it_has_seen_standard_normal() -> None:
+    images = torch.tensor([0, 0, 0, 0, 0, 3, 3, 200]).repeat(500).view(10, 2, 20, 10)
+    x = (images + torch.rand(images.shape)) / 256 - 0.5
+    layer = Gaussianize(2, smoothing=0.0)
+    initialize(layer, x)
+    z = layer(x)[0].flatten().sort().values
+    quantiles = torch.special.ndtri((torch.arange(len(z)) + 0.5) / len(z))
+    assert (torch.special.ndtr(z) - torch.special.ndtr(quantiles)).abs().max() < 0.03
+
+
+def test_gaussianize_inverts_in_single_precision_at_rare_grey_levels() -> None:
+    layer = Gaussianize(1).float()
+    initialize(layer, torch.full((4, 1, 8, 8), -0.499, dtype=torch.float32))
+    x = ((torch.arange(256, dtype=torch.float32) + 0.5) / 256 - 0.5).view(1, 1, 16, 16)
+    assert (layer.inverse(layer(x)[0]) - x).abs().max() < 0.1 / 256
 
 
 def test_squeeze_orders_channels_like_the_original_release() -> None:

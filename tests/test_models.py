@@ -13,6 +13,7 @@ from flows.conditioner import HIDDEN_CONVS, ActNormConv2d
 from flows.coupling import COUPLINGS
 from flows.glow import PERMUTATIONS
 from flows.image_flow import ImageFlow
+from flows.preprocess import PREPROCESSES
 from flows.prior import TopPrior
 from flows.scale import SCALES
 from tests.perturb import perturb
@@ -26,10 +27,12 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "coupling": value} for value in COUPLINGS},
     **{f"glow-{value}": {**GLOW, "scale": value} for value in SCALES},
     **{f"glow-{value}": {**GLOW, "conditioner": value} for value in HIDDEN_CONVS},
+    **{f"glow-{value}": {**GLOW, "preprocess": value} for value in PREPROCESSES},
     **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TopPrior.KINDS},
     **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TopPrior.KINDS},
     "glow-one-level": {**GLOW, "num_levels": 1},
     "realnvp": REALNVP,
+    **{f"realnvp-{value}": {**REALNVP, "preprocess": value} for value in PREPROCESSES},
     "realnvp-conditional": {**REALNVP, "num_classes": 3},
     "realnvp-three-levels": {**REALNVP, "num_levels": 3, "hidden_channels": 2},
 }
@@ -82,7 +85,9 @@ class TestEveryChoice:
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (16, 8, 12), (2, 16, 4), (5, 4, 4)])
-@pytest.mark.parametrize("spec", [GLOW, REALNVP], ids=["glow", "realnvp"])
+@pytest.mark.parametrize(
+    "spec", [GLOW, {**GLOW, "preprocess": "gaussianize"}, REALNVP], ids=["glow", "glow-gaussianize", "realnvp"]
+)
 def test_any_channels_and_sizes_decode_what_they_encode(spec: dict[str, Any], shape: tuple[int, int, int]) -> None:
     flow, images, label = make(spec, shape)
     flows.initialize(flow, images)

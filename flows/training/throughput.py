@@ -4,7 +4,6 @@ import time
 from typing import Any
 
 import lightning as L
-
 import torch
 
 from data import Batch

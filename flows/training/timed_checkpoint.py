@@ -13,13 +13,13 @@ def validates_next(trainer: L.Trainer) -> bool:
     Nothing should be stored between the two: Lightning leaves that validation out when it goes on from there.
     """
     loop = trainer.fit_loop
-    interval = trainer._val_check_time_interval
+    interval = trainer._val_check_time_interval  # type: ignore[attr-defined]
     return (
         trainer.is_last_batch
         or trainer.should_stop
         or 0 < trainer.max_steps <= trainer.global_step
         or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
-        or (interval is not None and time.monotonic() - trainer._last_val_time > interval - 1)
+        or (interval is not None and time.monotonic() - trainer._last_val_time > interval - 1)  # type: ignore[attr-defined]
     )
 
 
