@@ -64,6 +64,8 @@ def main(cfg: DictConfig) -> float:
         check_same_settings(config, run_dir, strict=is_sweep())
         facts = read_summary(run_dir / "summary.json")
         if facts.get("status") == "completed":
+            if cfg.test and "test_bits_per_dim" not in facts:
+                raise ValueError(f"{run_dir} ended with test=false: python scripts/evaluate.py tests its best model")
             report(facts, run_dir)
             return facts["val_bits_per_dim"]
         resume = find_resume(run_dir)
@@ -88,7 +90,7 @@ def main(cfg: DictConfig) -> float:
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
         try:
-            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir))
+            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir, cfg.test))
         finally:
             for logger in trainer.loggers:
                 if isinstance(logger, UnstoppableWandb):
@@ -113,9 +115,9 @@ def objects(group: DictConfig | None) -> list[Any]:
 
 
 def train_and_test(
-    trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path
+    trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path, test: bool
 ) -> dict[str, Any]:
-    """Fit, write the best weights to `best.safetensors`, test these, and return the results."""
+    """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
     trainer.fit(lit, data, ckpt_path=resume)
     best = trainer.checkpoint_callback
     if not isinstance(best, ModelCheckpoint) or best.best_model_score is None:
@@ -127,16 +129,17 @@ def train_and_test(
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
         save_flow(flow, run_dir / "best.safetensors")
-    trainer.test(lit, data, verbose=False)
-    assert lit.test_average is not None
     results = {
         "val_bits_per_dim": best.best_model_score.item(),
-        "test_bits_per_dim": lit.test_average.mean,
-        "test_standard_error": lit.test_average.standard_error,
-        "test_images": lit.test_average.num_images,
         "steps": trainer.global_step,
         "skipped_steps": lit.skipped_steps,
     }
+    if test:
+        trainer.test(lit, data, verbose=False)
+        assert lit.test_average is not None
+        results["test_bits_per_dim"] = lit.test_average.mean
+        results["test_standard_error"] = lit.test_average.standard_error
+        results["test_images"] = lit.test_average.num_images
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Throughput):
             results["images"] = callback.images
@@ -149,11 +152,15 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
     """Say how the run ended, where its files are and what to try next."""
     folder = os.path.relpath(run_dir)
     python = "python" if which("python") == sys.executable else os.path.relpath(sys.executable)
+    if "test_bits_per_dim" in facts:
+        result = (
+            f"{facts['test_bits_per_dim']:.4f} bits/dim ± {facts['test_standard_error']:.4f} on "
+            f"{facts['test_images']:,} test images ({facts['test_draws']} noise draws each, seed {facts['test_seed']})"
+        )
+    else:
+        result = f"{facts['val_bits_per_dim']:.4f} bits/dim in the best validation, the test set unread"
     print(
-        f"\n{facts['test_bits_per_dim']:.4f} bits/dim "
-        f"± {facts['test_standard_error']:.4f} on {facts['test_images']:,} test images "
-        f"({facts['test_draws']} noise draws each, seed {facts['test_seed']}); "
-        f"{facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
+        f"\n{result}; {facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
         f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
         f"best.safetensors.\n"
         f"Try next: {python} sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"

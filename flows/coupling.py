@@ -1,83 +1,13 @@
 """Coupling layers: one part of the image steers an elementwise map of the other."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from flows.bijection import Bijection, backward_through
+from flows.elementwise import ElementwiseMap
 from flows.mask import ChannelMask, CheckerboardMask
-
-
-class ElementwiseMap(nn.Module):
-    """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`."""
-
-    num_raw: int
-
-    @abstractmethod
-    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `z` and log|dz/dx| of each entry, both the shape of `x`."""
-
-    @abstractmethod
-    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        """Return the `x` that `forward` maps to `z`."""
-
-
-class Additive(ElementwiseMap):
-    """z = x + shift; volume preserving (NICE; Glow, section 3.3)."""
-
-    num_raw = 1
-
-    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        return x + raw, torch.zeros_like(x)
-
-    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        return z - raw
-
-
-class Affine(ElementwiseMap):
-    """z = x * scale + shift (RealNVP, equation 7).
-
-    Args:
-        scale: turns the raw half of the conditioner's output into log scale.
-    """
-
-    num_raw = 2
-
-    def __init__(self, scale: nn.Module) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw_scale = raw.chunk(2, dim=1)
-        log_scale = self.scale(raw_scale)
-        return x * log_scale.exp() + shift, log_scale
-
-    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        shift, raw_scale = raw.chunk(2, dim=1)
-        return (z - shift) * (-self.scale(raw_scale)).exp()
-
-
-class ShiftedAffine(Affine):
-    """z = (x + shift) * scale: the order of the original Glow release."""
-
-    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw_scale = raw.chunk(2, dim=1)
-        log_scale = self.scale(raw_scale)
-        return (x + shift) * log_scale.exp(), log_scale
-
-    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        shift, raw_scale = raw.chunk(2, dim=1)
-        return z * (-self.scale(raw_scale)).exp() - shift
-
-
-COUPLINGS: dict[str, Callable[[nn.Module], ElementwiseMap]] = {
-    "affine": Affine,
-    "shifted_affine": ShiftedAffine,
-    "additive": lambda scale: Additive(),
-}
-"""Choices of `coupling`, each made from a scale function."""
 
 
 class Coupling(Bijection):

@@ -7,8 +7,9 @@ from flows.actnorm import ActNorm
 from flows.arguments import check_image_shape, choose, require_positive
 from flows.bijection import Bijection, Chain
 from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d
-from flows.coupling import COUPLINGS, Coupling
+from flows.coupling import Coupling
 from flows.dequantize import Dequantize
+from flows.elementwise import COUPLINGS
 from flows.image_flow import ImageFlow
 from flows.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
 from flows.mask import ChannelMask
@@ -40,8 +41,8 @@ class Glow(ImageFlow):
         num_bits: bits of each grey level, 1 to 8.
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
-        coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's)
-            or "additive".
+        coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
+            "additive", or "mixture" (Flow++'s: no longer Glow's, and to be reported so).
         scale: "sigmoid" (the original release's), "tanh2", "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
         top_prior: "position", "channel" or "standard".

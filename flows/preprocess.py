@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.initialize import DataDependent
@@ -38,39 +38,37 @@ class Logit(Bijection):
 
 
 class Gaussianize(Bijection, DataDependent):
-    """z = Phi^-1(F(x)) for x in [-1/2, 1/2): F is the distribution of grey values of each channel, Phi the normal one.
+    """z = Phi^-1(F(x)) for x in [-1/2, 1/2): F is a learned distribution of grey values, Phi the normal one.
 
-    F is a histogram of `num_bins` bins, linear within each, taken from the first batch and part of the state, not
-    trained. Every pixel by itself is then standard normal. (One step of Gaussianization, Chen & Gopinath 2001; Meng et
-    al. 2020, arXiv:2003.01941.) A grey level that many pixels share, such as a black background, fills a wide range
-    of z, where RealNVP's fixed logit or none would leave it to the couplings to stretch it.
+    F is a histogram for each channel, linear within its bins. It starts as that of the first batch, so that every pixel
+    by itself is standard normal, and is trained from there. (A step of Gaussianization, Chen & Gopinath 2001; with
+    trained marginals, Meng et al. 2020, arXiv:2003.01941.) A grey level that many pixels share, such as a black
+    background, fills a wide range of z, which without this layer the couplings would have to stretch it to.
 
     Args:
         channels: C.
         num_bins: of equal width; 256 make one of each grey level of 8 bits.
-        smoothing: part of the probability spread evenly over all bins.
+        smoothing: part of the probability that starts spread evenly over all bins.
     """
-
-    probability: Tensor
 
     def __init__(self, channels: int, num_bins: int = 256, smoothing: float = 0.01) -> None:
         super().__init__()
         self.channels = channels
         self.num_bins = num_bins
         self.smoothing = smoothing
-        self.register_buffer("probability", torch.full((channels, num_bins), 1 / num_bins))
+        self.logits = nn.Parameter(torch.zeros(channels, num_bins))
 
     def initialize(self, x: Tensor) -> None:
         bins, _ = self._bins(x.transpose(0, 1).flatten(1))
         counts = torch.stack([row.bincount(minlength=self.num_bins) for row in bins])
         share = counts / counts.sum(1, keepdim=True)
-        self.probability.copy_((1 - self.smoothing) * share + self.smoothing / self.num_bins)
+        self.logits.copy_(((1 - self.smoothing) * share + self.smoothing / self.num_bins).log())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         bins, within = self._bins(x)
-        mass = _look_up(self.probability, bins)
-        below = _look_up(self._edges(), bins)
+        mass, below = self._histogram()
+        mass, below = _look_up(mass, bins), _look_up(below, bins)
         z = torch.special.ndtri(MARGIN + (1 - 2 * MARGIN) * (below + within * mass))
         log_normal = -0.5 * (z.square() + math.log(2 * math.pi))
         log_derivative = (mass * (self.num_bins * (1 - 2 * MARGIN))).log() - log_normal
@@ -79,17 +77,16 @@ class Gaussianize(Bijection, DataDependent):
     def inverse(self, z: Tensor) -> Tensor:
         self.check_shape(z)
         share = ((torch.special.ndtr(z) - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
-        edges = self._edges()
+        mass, below = self._histogram()
         rows = share.transpose(0, 1).contiguous()
-        bins = torch.searchsorted(edges[:, 1:-1].contiguous(), rows.flatten(1), right=True)
+        bins = torch.searchsorted(below[:, 1:].contiguous(), rows.flatten(1), right=True)
         bins = bins.view(rows.shape).transpose(0, 1)
-        mass = _look_up(self.probability, bins)
-        below = _look_up(edges, bins)
-        return (bins + (share - below) / mass) / self.num_bins - 0.5
+        return (bins + (share - _look_up(below, bins)) / _look_up(mass, bins)) / self.num_bins - 0.5
 
-    def _edges(self) -> Tensor:
-        """Return the probability below each bin, and 1: `(C, num_bins + 1)`."""
-        return F.pad(self.probability.double().cumsum(1), (1, 0)).to(self.probability.dtype)
+    def _histogram(self) -> tuple[Tensor, Tensor]:
+        """Return the probability of each bin and that of all below it, `(C, num_bins)`."""
+        mass = self.logits.double().softmax(1)
+        return mass.to(self.logits.dtype), (mass.cumsum(1) - mass).to(self.logits.dtype)
 
     def _bins(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bin of each entry, int64, and where in it the entry lies, 0 to 1."""

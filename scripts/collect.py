@@ -9,39 +9,17 @@ failed or have not ended stand below. Plots show bits/dim against each such sett
 
 import argparse
 import csv
-import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from flows.training import Run, find_runs
 
 VAL, TEST = "val bits/dim", "test bits/dim"
-NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
-"""Beginnings of keys that do not tell runs apart."""
 FEW = 8
 """Values of a setting up to which each has its tick."""
-
-
-@dataclass
-class Run:
-    """What is known of a run from its folder."""
-
-    name: str
-    status: str
-    problem: str = ""
-    summary: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    """Training seconds and validation bits/dim."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether it has its results."""
-        return self.status == "completed"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,77 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     for path in plots(runs, swept, folder):
         print(path)
-
-
-def find_runs(folder: Path) -> Iterator[Run]:
-    """Read all runs in a folder, at any depth."""
-    marks = sorted({*folder.rglob("summary.json"), *folder.rglob(".hydra"), *folder.rglob("config.yaml")})
-    places = {path.parent for path in marks if ".hydra" not in path.parent.parts and ".submitit" not in path.parts}
-    for place in sorted(places):
-        yield read_run(place, str(place.relative_to(folder)) if place != folder else folder.absolute().name)
-
-
-def read_run(folder: Path, name: str) -> Run:
-    """Read one run."""
-    summary, problem = {}, ""
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-        status, problem = summary["status"], summary.get("error", "")
-    except FileNotFoundError:
-        status, problem = "not started", "there is no summary.json"
-    except (ValueError, KeyError, TypeError) as error:
-        summary, status, problem = {}, "damaged", f"summary.json is damaged: {error}"
-    rows = read_metrics(folder / "metrics.csv")
-    if status in ("running", "interrupted"):
-        step = max((int(row["step"]) for row in rows), default=0)
-        problem = f"still running, or killed, at step {step}" if status == "running" else f"at step {step}"
-    curve = [
-        (float(row["train/seconds"]), float(row["val/bits_per_dim"]))
-        for row in rows
-        if row.get("val/bits_per_dim") and row.get("train/seconds")
-    ]
-    return Run(name, status, " ".join(problem.split()), summary, read_settings(folder), curve)
-
-
-def read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a `metrics.csv`, none where there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
-    overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
-    if overrides.exists():
-        pairs = [str(override).lstrip("+~").partition("=") for override in yaml.safe_load(overrides.read_text()) or []]
-        settings = {key: parse(value) for key, _, value in pairs}
-    else:
-        settings = dict(leaves(yaml.safe_load(config.read_text()))) if config.exists() else {}
-    run_dir = str(settings.get("run_dir", folder))
-    return {
-        key: value
-        for key, value in settings.items()
-        if not key.startswith(NOT_SETTINGS) and not str(value).startswith(run_dir)
-    }
-
-
-def parse(value: str) -> Any:
-    """Return the value of an override, as text where it is no YAML."""
-    try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
-
-
-def leaves(config: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """Return the values of a nested config by their full keys."""
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{where}{key}.")
-        else:
-            yield f"{where}{key}", value
 
 
 def swept_settings(runs: list[Run]) -> list[str]:
@@ -246,7 +153,14 @@ def plot_time(runs: list[Run], swept: list[str], path: Path) -> Path:
         label = f"{settings or run.name}" if run.is_complete else f"{settings or run.name} ({run.status})"
         style = "-" if run.is_complete else ":"
         colour = colours(0.9 * place / max(1, len(shown) - 1))
-        axes.plot(*zip(*run.curve, strict=True), style, marker=".", color=colour, label=label)
+        axes.plot(
+            [point.seconds for point in run.curve],
+            [point.bits_per_dim for point in run.curve],
+            style,
+            marker=".",
+            color=colour,
+            label=label,
+        )
     axes.set(xlabel="seconds of training, validation left out", ylabel=VAL)
     if len(shown) <= 20:
         figure.legend(loc="outside right upper", fontsize="small")

@@ -10,7 +10,8 @@ from torch import Tensor
 from flows.actnorm import ActNorm
 from flows.bijection import Bijection, Chain
 from flows.conditioner import HIDDEN_CONVS, ConvNet, ResNet
-from flows.coupling import COUPLINGS, Coupling
+from flows.coupling import Coupling
+from flows.elementwise import COUPLINGS
 from flows.glow import PERMUTATIONS
 from flows.initialize import initialize
 from flows.linear import Folded, InvertibleConv1x1LU, Permutation

@@ -23,7 +23,7 @@ def make_run(folder: Path, overrides: dict[str, Any] | None = None, config: Any 
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     if summary:
         (folder / "summary.json").write_text(json.dumps(summary))
-        rows = "step,train/seconds,val/bits_per_dim\n5,,\n10,1.0,5.0\n20,2.0,4.5\n"
+        rows = "step,train/seconds,train/images,val/bits_per_dim\n5,,,\n10,1.0,320,5.0\n20,2.0,640,4.5\n"
         (folder / "metrics.csv").write_text(rows)
     return folder
 

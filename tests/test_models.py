@@ -10,7 +10,7 @@ from torch import Tensor
 
 import flows
 from flows.conditioner import HIDDEN_CONVS, ActNormConv2d
-from flows.coupling import COUPLINGS
+from flows.elementwise import COUPLINGS
 from flows.glow import PERMUTATIONS
 from flows.image_flow import ImageFlow
 from flows.preprocess import PREPROCESSES

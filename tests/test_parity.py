@@ -36,7 +36,8 @@ import flows
 from flows.actnorm import ActNorm
 from flows.bijection import Bijection
 from flows.conditioner import HIDDEN_CONVS, ActNormConv2d, ConvNet, ZeroConv2d
-from flows.coupling import COUPLINGS, Affine, Coupling
+from flows.coupling import Coupling
+from flows.elementwise import COUPLINGS, Affine
 from flows.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU
 from flows.mask import ChannelMask, CheckerboardMask
 from flows.prior import Split, TopPrior

@@ -12,9 +12,11 @@ from flows.training.image_grids import ImageGrids
 from flows.training.lit import LitFlow
 from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
+from flows.training.muon import Muon
 from flows.training.plugins import trainer_plugins
 from flows.training.progress import Progress
 from flows.training.ranks import end_with_first_rank
+from flows.training.run_folder import Run, find_runs, read_run
 from flows.training.run_id import NameSweep, is_sweep, new_run_id, run_name, trial_name
 from flows.training.run_lock import hold
 from flows.training.same_settings import check_same_settings
@@ -33,9 +35,11 @@ __all__ = [
     "ImageGrids",
     "LitFlow",
     "MetricsCSV",
+    "Muon",
     "NameSweep",
     "PowerEMA",
     "Progress",
+    "Run",
     "RunSummary",
     "Throughput",
     "TimedCheckpoint",
@@ -51,12 +55,14 @@ __all__ = [
     "decay_scales",
     "end_with_first_rank",
     "find_resume",
+    "find_runs",
     "hold",
     "image_grid",
     "is_sweep",
     "load_flow",
     "new_run_id",
     "pick_device",
+    "read_run",
     "read_summary",
     "run_name",
     "save_flow",

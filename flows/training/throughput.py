@@ -11,7 +11,7 @@ from flows.training.ranks import mean_over_ranks
 
 
 class Throughput(L.Callback):
-    """Log training images a second of wall time, over all ranks, and at validation the seconds of training so far.
+    """Log training images a second of wall time, over all ranks, and at validation the seconds and images so far.
 
     The time that validation takes is left out, in the limits too.
 
@@ -52,6 +52,7 @@ class Throughput(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log, beside the validation's result."""
         pl_module.log("train/seconds", self.seconds, batch_size=1, sync_dist=True)
+        pl_module.log("train/images", float(self.images), batch_size=1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget the time that validation took."""

@@ -1,0 +1,101 @@
+"""Muon: gradient descent with momentum whose steps have all singular values alike."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+"""Of the quintic iteration, chosen by Jordan et al. for a fast start; singular values end between 0.7 and 1.2."""
+
+
+KERNELS = (".weight", "parametrizations.weight.original1")
+"""What convolutions call their kernels, without and with torch's weight normalisation."""
+
+
+class Muon(Adam):
+    """Muon for the convolutions' kernels, each seen as a matrix `(out, in * height * width)`; Adam for all else.
+
+    The momentum of a matrix is replaced by the nearest orthogonal one, roughly, and scaled to the size of Adam's steps,
+    so that both parts share one learning rate. (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; scale
+    after Liu et al. 2025, arXiv:2502.16982, equation 4.) Kernels of one shape are treated together, in one batch of
+    matrix products.
+
+    Args:
+        named_parameters: the kernels of convolutions among them take Muon.
+        lr: learning rate of both.
+        momentum: of the matrices, Nesterov's.
+        num_iterations: of the orthogonalisation.
+        betas: Adam's.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        lr: float = 8e-3,
+        momentum: float = 0.95,
+        num_iterations: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f"Invalid momentum: {momentum}")
+        parameters = list(named_parameters)
+        kernels = [(name, p) for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]
+        rest = [(name, p) for name, p in parameters if p.dim() != 4 or not name.endswith(KERNELS)]
+        super().__init__([{"params": kernels}, {"params": rest}], lr=lr, betas=betas, foreach=True)
+        self.momentum = momentum
+        self.num_iterations = num_iterations
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step; kernels and parameters without a gradient stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        kernels = self.param_groups[0]
+        by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
+        for kernel in kernels["params"]:
+            if kernel.grad is not None:
+                by_shape.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
+        for shape, alike in by_shape.items():
+            self._step_matrices(alike, shape, kernels["lr"])
+        gradients = [kernel.grad for kernel in kernels["params"]]
+        for kernel in kernels["params"]:
+            kernel.grad = None  # so that Adam leaves it alone
+        super().step()
+        for kernel, gradient in zip(kernels["params"], gradients, strict=True):
+            kernel.grad = gradient
+        return loss
+
+    def _step_matrices(self, kernels: list[nn.Parameter], shape: tuple[int, int], lr: float) -> None:
+        """Move kernels that are matrices of one shape."""
+        for kernel in kernels:
+            if "momentum" not in self.state[kernel]:
+                self.state[kernel]["momentum"] = torch.zeros_like(kernel)
+                self.state[kernel]["step"] = torch.zeros(())  # Adam looks for it when it loads its state
+        moments: list[Any] = [self.state[kernel]["momentum"] for kernel in kernels]
+        gradients: list[Any] = [kernel.grad for kernel in kernels]
+        torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
+        ahead = torch._foreach_lerp(gradients, moments, self.momentum)
+        matrices = torch.stack([tensor.reshape(shape) for tensor in ahead])
+        steps = orthogonalize(matrices, self.num_iterations) * (-lr * 0.2 * max(shape) ** 0.5)
+        for kernel, step in zip(kernels, steps, strict=True):
+            kernel.add_(step.view_as(kernel))
+
+
+def orthogonalize(matrices: Tensor, num_iterations: int) -> Tensor:
+    """Return U V^T, roughly, of matrices U S V^T: `(..., M, N)`, by Newton-Schulz iteration."""
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(num_iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x

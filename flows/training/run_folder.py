@@ -1,0 +1,106 @@
+"""What a run folder tells of its run, whatever became of it."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
+"""Beginnings of keys that do not tell runs apart."""
+
+
+class Point(NamedTuple):
+    """A validation: training seconds and images until then, and the bits/dim."""
+
+    seconds: float
+    images: float
+    bits_per_dim: float
+
+
+@dataclass
+class Run:
+    """What is known of a run from its folder."""
+
+    name: str
+    status: str
+    problem: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    curve: list[Point] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has its results."""
+        return self.status == "completed"
+
+
+def find_runs(folder: Path) -> Iterator[Run]:
+    """Read all runs in a folder, at any depth."""
+    marks = sorted({*folder.rglob("summary.json"), *folder.rglob(".hydra"), *folder.rglob("config.yaml")})
+    places = {path.parent for path in marks if ".hydra" not in path.parent.parts and ".submitit" not in path.parts}
+    for place in sorted(places):
+        yield read_run(place, str(place.relative_to(folder)) if place != folder else folder.absolute().name)
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read one run."""
+    summary, problem = {}, ""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        status, problem = summary["status"], summary.get("error", "")
+    except FileNotFoundError:
+        status, problem = "not started", "there is no summary.json"
+    except (ValueError, KeyError, TypeError) as error:
+        summary, status, problem = {}, "damaged", f"summary.json is damaged: {error}"
+    rows = _read_metrics(folder / "metrics.csv")
+    if status in ("running", "interrupted"):
+        step = max((int(row["step"]) for row in rows), default=0)
+        problem = f"still running, or killed, at step {step}" if status == "running" else f"at step {step}"
+    columns = "train/seconds", "train/images", "val/bits_per_dim"
+    curve = [Point(*(float(row[key]) for key in columns)) for row in rows if all(row.get(key) for key in columns)]
+    return Run(name, status, " ".join(problem.split()), summary, _read_settings(folder), curve)
+
+
+def _read_metrics(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a `metrics.csv`, none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
+    overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
+    if overrides.exists():
+        pairs = [str(override).lstrip("+~").partition("=") for override in yaml.safe_load(overrides.read_text()) or []]
+        settings = {key: _parse(value) for key, _, value in pairs}
+    else:
+        settings = dict(_leaves(yaml.safe_load(config.read_text()))) if config.exists() else {}
+    run_dir = str(settings.get("run_dir", folder))
+    return {
+        key: value
+        for key, value in settings.items()
+        if not key.startswith(NOT_SETTINGS) and not str(value).startswith(run_dir)
+    }
+
+
+def _parse(value: str) -> Any:
+    """Return the value of an override, as text where it is no YAML."""
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _leaves(config: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Return the values of a nested config by their full keys."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value

@@ -1,0 +1,109 @@
+"""The multi-scale Glow of normflows (Stimper et al. 2023), to be trained and tested exactly as this project's models.
+
+`model=normflows_glow` takes it, with `pip install -e '.[bench]'`; it stands here, not in `flows/`, as the thing to
+compare with.
+"""
+
+from collections.abc import Sequence
+
+import normflows as nf
+import torch
+from torch import Tensor, nn
+
+from flows import build
+from flows.arguments import check_image_shape, choose, require_positive
+from flows.dequantize import Dequantize
+from flows.image_flow import ImageFlow
+from flows.preprocess import PREPROCESSES
+from flows.registry import MODELS
+
+__all__ = ["NormflowsGlow", "build"]
+
+
+class NormflowsGlow(ImageFlow):
+    """Built as normflows' own example of Glow builds it, unconditional, on the dequantized images of this project.
+
+    Args:
+        image_shape: (C, H, W), with H and W divisible by 2^num_levels.
+        num_levels: L.
+        num_steps: K, GlowBlocks a level.
+        hidden_channels: width of the couplings' networks.
+        num_bits: bits of each grey level, 1 to 8.
+        preprocess: "none" as in the example, or a first layer of this project: "logit", "gaussianize".
+        channels_last: keep the convolutions' weights in that memory format.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        num_levels: int = 3,
+        num_steps: int = 16,
+        hidden_channels: int = 256,
+        num_bits: int = 8,
+        preprocess: str = "none",
+        channels_last: bool = False,
+    ) -> None:
+        require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
+        channels, height, width = shape = check_image_shape(image_shape, num_halvings=num_levels)
+        make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
+        latent_shapes, levels = [], []
+        for level in range(num_levels):
+            channels, height, width = 4 * channels, height // 2, width // 2
+            blocks = [nf.flows.GlowBlock(channels, hidden_channels) for _ in range(num_steps)]
+            levels.append([*blocks, nf.flows.Squeeze()])
+            channels = channels if level == num_levels - 1 else channels // 2
+            latent_shapes.append((channels, height, width))
+        coarsest_first = {
+            "q0": [nf.distributions.DiagGaussian(shape) for shape in reversed(latent_shapes)],
+            "flows": levels[::-1],
+            "merges": [nf.flows.Merge() for _ in range(num_levels - 1)],
+        }
+        multiscale = Standardized(make_preprocess(shape[0]), nf.MultiscaleFlow(**coarsest_first, class_cond=False))
+        super().__init__(
+            image_shape=shape,
+            dequantize=Dequantize(num_bits),
+            multiscale=multiscale,  # type: ignore[arg-type]
+            latent_shapes=latent_shapes,
+        )
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Standardized(nn.Module):
+    """A MultiscaleFlow of normflows with the contract of `flows.Multiscale`: all latents standard normal, finest first.
+
+    Args:
+        preprocess: bijections before it.
+        flow: of normflows, with Gaussian bases.
+    """
+
+    def __init__(self, preprocess: Sequence[nn.Module], flow: nf.MultiscaleFlow) -> None:
+        super().__init__()
+        self.preprocess = nn.ModuleList(preprocess)
+        self.flow = flow
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Map continuous images `(B, C, H, W)` to latents and log_det `(B,)` in nats."""
+        total = x.new_zeros(len(x))
+        for bijection in self.preprocess:
+            x, log_det = bijection(x)
+            total = total + log_det
+        zs, log_det = self.flow.inverse_and_log_det(x)  # its "inverse" leads from data to latents
+        total = total + log_det - sum(base.log_scale.sum() for base in self.flow.q0)
+        eps = [(z - base.loc) * (-base.log_scale).exp() for z, base in zip(zs, self.flow.q0, strict=True)]
+        return eps[::-1], total
+
+    def inverse(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
+        """Map latents, finest first, back to continuous images."""
+        pairs = zip(reversed(zs), self.flow.q0, strict=True)
+        x, _ = self.flow.forward_and_log_det([base.loc + base.log_scale.exp() * eps for eps, base in pairs])
+        for bijection in reversed(self.preprocess):
+            x = bijection.inverse(x)
+        return x
+
+
+MODELS["normflows_glow"] = NormflowsGlow

@@ -1,0 +1,214 @@
+"""Train several configs for the same time, or on as many images, one after the other, and compare what they reach.
+
+Examples:
+    python scripts/race.py races/five --seconds 300 --seeds 0,1,2 \\
+        "ours: experiment=fashion_mnist_5min" \\
+        "normflows: experiment=fashion_mnist_5min model=normflows_glow optimizer=adam optimizer.lr=3e-3"
+    python scripts/race.py races/tune --images 50000 --no-test "2e-3: optimizer.lr=2e-3" "4e-3: optimizer.lr=4e-3"
+
+A contestant is a name and what train.py is to be told. Only training counts, not validation, tests or starting. The
+folder gets a run folder for each contestant and seed, race.json, race.md and race.png; the same command goes on with a
+race that was stopped. Choose by validation bits/dim with --no-test, which leaves the test set unread; then race once.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from flows.training import Run, read_run
+
+TRAIN = Path(__file__).parent.parent / "train.py"
+BUSY = 0.5
+"""Load average from which on the machine has other things to do."""
+
+
+@dataclass
+class Contestant:
+    """A config by name, and its runs."""
+
+    name: str
+    overrides: list[str]
+    runs: list[Run]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Hold the race that the command line describes."""
+    told = parse(arguments)
+    contestants = [Contestant(name, overrides, []) for name, overrides in told.contestants]
+    told.folder.mkdir(parents=True, exist_ok=True)
+    with alone_on_this_machine():
+        for seed in told.seeds:
+            for contestant in contestants:
+                folder = told.folder / contestant.name / f"seed-{seed}"
+                print(f"\n{contestant.name}, seed {seed}", flush=True)
+                command = [sys.executable, str(TRAIN), *contestant.overrides, *limits(told), f"seed={seed}"]
+                done = subprocess.run([*command, f"hydra.run.dir={folder}", "resume=auto"])
+                if done.returncode == 130:
+                    sys.exit("interrupted: the same command goes on from there")
+                contestant.runs.append(read_run(folder, f"{contestant.name}, seed {seed}"))
+    (told.folder / "race.json").write_text(json.dumps([result(contestant) for contestant in contestants], indent=2))
+    text = markdown(contestants)
+    (told.folder / "race.md").write_text(text)
+    print(f"\n{text}")
+    plot(contestants, told.folder / "race.png")
+    print(f"{told.folder}: race.json, race.md, race.png")
+    if any(not run.is_complete for contestant in contestants for run in contestant.runs):
+        sys.exit(1)
+
+
+@contextmanager
+def alone_on_this_machine() -> Iterator[None]:
+    """Keep other races off this machine, and warn of other work."""
+    lock = FileLock(Path(tempfile.gettempdir()) / "image-flows-race.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.exit("error: another race is on this machine: wait for its end, two at once would falsify both")
+    if (load := os.getloadavg()[0]) > BUSY:
+        print(f"warning: this machine is busy (load {load:.1f}): whatever runs now will slow the first contestant down")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for everything that the race writes")
+    parser.add_argument("contestants", nargs="+", type=contestant, metavar="'NAME: OVERRIDES'")
+    limit = parser.add_mutually_exclusive_group(required=True)
+    limit.add_argument("--seconds", type=float, help="of training for each run")
+    limit.add_argument("--images", type=int, help="for each run")
+    parser.add_argument("--seeds", type=numbers, default=[0], help="such as 0,1,2: a run with each (default: 0)")
+    parser.add_argument("--validations", type=int, default=10, help="about how many a run of --seconds (default: 10)")
+    parser.add_argument("--no-test", dest="test", action="store_false", help="leave the test set unread")
+    told = parser.parse_intermixed_args(arguments)
+    names = [name for name, _ in told.contestants]
+    if len({*names}) < len(names):
+        parser.error("each contestant needs a name of its own")
+    return told
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers of a list."""
+    return [int(number) for number in text.split(",")]
+
+
+def contestant(text: str) -> tuple[str, list[str]]:
+    """Return the name and the overrides of a contestant."""
+    name, colon, overrides = text.partition(":")
+    if not colon or not name.strip() or "/" in name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 'NAME: OVERRIDES'")
+    return name.strip(), shlex.split(overrides)
+
+
+def limits(told: argparse.Namespace) -> list[str]:
+    """Return the overrides that make all runs of a race equally long."""
+    overrides = ["trainer.max_epochs=-1", "trainer.max_steps=-1", "trainer.max_time=null", f"test={told.test}"]
+    if told.images is not None:
+        return [*overrides, "callbacks.throughput.max_seconds=null", f"callbacks.throughput.max_images={told.images}"]
+    minutes, seconds = divmod(max(1, round(told.seconds / told.validations)), 60)
+    return [
+        *overrides,
+        "callbacks.throughput.max_images=null",
+        f"callbacks.throughput.max_seconds={told.seconds}",
+        "trainer.check_val_every_n_epoch=null",
+        f"trainer.val_check_interval='00:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}'",
+    ]
+
+
+def result(contestant: Contestant) -> dict[str, Any]:
+    """Return all that is known of a contestant."""
+    return {
+        "name": contestant.name,
+        "overrides": contestant.overrides,
+        "runs": [
+            {**run.summary, "name": run.name, "curve": [point._asdict() for point in run.curve]}
+            for run in contestant.runs
+        ],
+    }
+
+
+def markdown(contestants: Sequence[Contestant]) -> str:
+    """Return the table of a race: a row a contestant, means over its seeds, and the test (or val) of each seed."""
+    columns = "contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"
+    lines = [columns, ["---"] * len(columns)]
+    first = mean(contestants[0], "val_bits_per_dim")
+    for contestant in contestants:
+        val, test = mean(contestant, "val_bits_per_dim"), mean(contestant, "test_bits_per_dim")
+        error = shown(mean(contestant, "test_standard_error"), ".3f")
+        lines.append(
+            [
+                contestant.name,
+                shown(mean(contestant, "parameters"), ",.0f"),
+                shown(mean(contestant, "images"), ",.0f"),
+                shown(mean(contestant, "images_per_second"), ".0f"),
+                shown(val, ".3f"),
+                shown(None if val is None or first is None else first - val, "+.3f"),
+                f"{shown(test, '.3f')} ± {error}" if error else "",
+                ", ".join(
+                    shown(run.summary.get("test_bits_per_dim", run.summary["val_bits_per_dim"]), ".3f")
+                    if run.is_complete
+                    else run.status
+                    for run in contestant.runs
+                ),
+            ]
+        )
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    failed = [run for contestant in contestants for run in contestant.runs if not run.is_complete]
+    return "\n".join([table, "", *(f"{run.name} {run.status}: {run.problem}" for run in failed)]).strip() + "\n"
+
+
+def mean(contestant: Contestant, key: str) -> float | None:
+    """Return the mean over complete runs, None where there is none."""
+    values = [run.summary[key] for run in contestant.runs if run.is_complete and key in run.summary]
+    return statistics.fmean(values) if values else None
+
+
+def shown(value: float | None, form: str) -> str:
+    """Return a number as text, nothing for None."""
+    return "" if value is None else format(value, form)
+
+
+def plot(contestants: Sequence[Contestant], path: Path) -> None:
+    """Draw validation bits/dim against training time and against images, a line a run."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        sys.exit("error: the table is written, but the plot needs matplotlib: pip install matplotlib")
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
+    colours = plt.get_cmap("tab10")
+    for panel, column, label in zip(panels, ("seconds", "images"), ("seconds of training", "images"), strict=True):
+        for place, contestant in enumerate(contestants):
+            for number, run in enumerate(contestant.runs):
+                along = [getattr(point, column) for point in run.curve]
+                bits = [point.bits_per_dim for point in run.curve]
+                name = contestant.name if number == 0 and panel is panels[0] else None
+                panel.plot(along, bits, marker=".", color=colours(place % 10), label=name)
+        panel.set(xlabel=label, xscale="log")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("val bits/dim")
+    figure.legend(loc="outside right upper", fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
