@@ -6,12 +6,12 @@ BIN := .venv/bin
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
 
-demo: .venv/core ## train a small Glow on Fashion-MNIST for eight minutes, test it, draw samples
-	$(BIN)/python train.py experiment=demo run_id=demo resume=auto
+demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it, draw samples
+	$(BIN)/python train.py experiment=fashion_mnist_5min run_id=demo resume=auto
 	test -e outputs/demo/sampled/grid.png || { rm -rf outputs/demo/sampled && $(BIN)/python sample.py \
 		ckpt=outputs/demo/best.safetensors 'temperature=[0.5,0.7,0.85,1]' num_samples=10 nrow=10 out=outputs/demo/sampled; }
 	@echo
-	@echo "outputs/demo/sampled/grid.png: samples, a column a class, a row each at temperature 0.5, 0.7, 0.85, 1"
+	@echo "outputs/demo/sampled/grid.png: samples, a row each at temperature 0.5, 0.7, 0.85, 1"
 	@echo "outputs/demo/real.png: real images to compare with"
 
 test: .venv/test ## run the tests; ARGS="-m ''" takes along the slow ones, SLURM and faults

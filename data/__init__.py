@@ -6,6 +6,7 @@ from data.cifar10 import CIFAR10
 from data.datamodule import ImageData
 from data.digits import Digits
 from data.downsampled_imagenet import DownsampledImageNet
+from data.emoji import Emoji
 from data.fashion_mnist import FashionMNIST
 from data.image_folder import ImageFolder
 from data.image_set import Batch, ImageSet, Source, Subset, TensorImages
@@ -22,6 +23,7 @@ __all__ = [
     "CelebA",
     "Digits",
     "DownsampledImageNet",
+    "Emoji",
     "EvalOrder",
     "FashionMNIST",
     "ImageData",

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augment, CentreCrop
 from data.image_set import Batch, ImageSet, Source, Subset
-from data.order import EvalOrder, ResumableLoader, TrainOrder, shuffled
+from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
 
 
 class ImageData(LightningDataModule):
@@ -22,7 +22,7 @@ class ImageData(LightningDataModule):
         num_classes: its labels must lie between 0 and num_classes - 1; None where labels are of no interest.
         batch_size: images of a training batch over all ranks.
         eval_batch_size: images of an evaluation batch over all ranks.
-        num_val: training images set aside for validation.
+        num_val: training images set aside for validation; some more where variants of an image belong together.
         split_seed: picks the images that are set aside.
         seed: of the training order.
         num_workers: processes that load batches, for each loader; 0 loads them in this one.
@@ -99,9 +99,9 @@ class ImageData(LightningDataModule):
                 f"{len(whole)} training images are too few for a num_val of {self.num_val} and a batch of "
                 f"{self.batch_size}: make data.num_val or data.batch_size smaller"
             )
-        rows = shuffled(len(whole), "validation", self.split_seed)
-        self.train_set = Subset(whole, rows[self.num_val :].sort().values)
-        self.val_set = self._cropped(Subset(whole, rows[: self.num_val].sort().values))
+        rest, held = split_off(len(whole), self.num_val, "validation", self.split_seed, groups=whole.groups)
+        self.train_set = Subset(whole, rest)
+        self.val_set = self._cropped(Subset(whole, held))
         self.test_set = self._cropped(test)
 
     def state_dict(self) -> dict[str, Any]:

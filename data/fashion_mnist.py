@@ -2,23 +2,16 @@
 
 import gzip
 import shutil
-import subprocess
 from pathlib import Path
 
 from torchvision import datasets
 
+from data.debian import unpack
 from data.download import download
 from data.idx import SHAPES, fetch_if_damaged, load
 from data.image_set import ImageSet
 
 PACKAGE = "dataset-fashion-mnist"
-APT_OPTIONS = (
-    "--option=APT::Sandbox::User=root",
-    "--option=Acquire::Retries=0",
-    "--option=Acquire::http::Timeout=10",
-    "--option=Acquire::https::Timeout=10",
-)
-APT_SECONDS = 180
 
 
 class FashionMNIST:
@@ -68,43 +61,19 @@ def from_mirror(folder: Path) -> Path:
 
 
 def from_debian(folder: Path) -> Path:
-    """Download into an empty folder by apt, without touching the system.
+    """Take the files out of Debian's package, into an empty folder.
 
     Returns:
         The folder where the files lie.
 
     Raises:
-        OSError: if a command or an expected file is missing.
-        RuntimeError: if a command fails.
-        subprocess.TimeoutExpired: if a command does not end.
+        OSError: if an expected file is missing, or as `unpack`.
+        RuntimeError: as `unpack`.
+        subprocess.TimeoutExpired: as `unpack`.
     """
-    lists, cache = folder / "lists", folder / "cache"
-    for place in (lists / "partial", cache / "archives" / "partial"):
-        place.mkdir(parents=True)
-    apt = ["apt-get", *APT_OPTIONS, f"--option=Dir::Cache={cache}"]
-    try:
-        run(*apt, "download", PACKAGE, folder=folder)
-    except RuntimeError:
-        apt += [f"--option=Dir::State::lists={lists}"]
-        run(*apt, "update", folder=folder)
-        run(*apt, "download", PACKAGE, folder=folder)
-    run("dpkg-deb", "-x", *(package.name for package in folder.glob("*.deb")), "unpacked", folder=folder)
+    unpacked = unpack(PACKAGE, folder)
     for name in SHAPES:
-        packed = folder / "unpacked" / "usr" / "share" / "datasets" / "fashion-mnist" / f"{name}.gz"
+        packed = unpacked / "usr" / "share" / "datasets" / "fashion-mnist" / f"{name}.gz"
         with gzip.open(packed) as source, (folder / name).open("wb") as target:
             shutil.copyfileobj(source, target)
     return folder
-
-
-def run(*command: str, folder: Path) -> None:
-    """Run a command in a folder.
-
-    Raises:
-        OSError: if there is no such command.
-        RuntimeError: if it fails; the message ends in the last line of what it complained about.
-        subprocess.TimeoutExpired: if it takes longer than APT_SECONDS.
-    """
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=APT_SECONDS)
-    if result.returncode:
-        complaint = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{command[0]} says: {complaint}")

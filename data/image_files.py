@@ -34,6 +34,7 @@ class ImageFiles(ImageSet):
         labels: int64 `(N,)`, -1 where an image has none.
         image_shape: (C, H, W) of what `read` returns.
         read: a file to uint8 `(C, H, W)`.
+        groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class ImageFiles(ImageSet):
         labels: Tensor,
         image_shape: tuple[int, int, int],
         read: Callable[[Path], Tensor],
+        groups: Tensor | None = None,
     ) -> None:
         self.root = root
+        self.groups = groups
         self.paths = paths
         self.labels = labels
         self.shape = image_shape

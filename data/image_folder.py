@@ -2,16 +2,18 @@
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from data.decode import check_shape, decode
 from data.image_files import ImageFiles, damaged_images
-from data.image_set import ImageSet, Subset
-from data.order import shuffled
+from data.image_set import ImageSet, Subset, TensorImages
+from data.order import split_off
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ class ImageFolder:
         test_fraction: share of the test images where there are no splits, between 0 and 1.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
         enlarge: whether to take images that have to be scaled up.
+        group: what the names of files that are variants of one image have in common, a regular expression for the
+            beginning of the name, such as "[^_]+"; they stay on one side of every split. None: no file is a variant.
+        in_memory: whether to decode all images once and keep them, C * H * W bytes each, in every process.
         on_damaged: what to do about files that cannot be decoded or are too small: "skip" names, counts and leaves
             them out, "raise" ends the run.
 
@@ -55,6 +60,8 @@ class ImageFolder:
         test_fraction: float = 0.1,
         crop: int | None = None,
         enlarge: bool = False,
+        group: str | None = None,
+        in_memory: bool = False,
         on_damaged: str = "skip",
     ) -> None:
         if not 0 < test_fraction < 1:
@@ -68,6 +75,8 @@ class ImageFolder:
         self.seed = seed
         self.test_fraction = test_fraction
         self.crop = crop
+        self.in_memory = in_memory
+        self.group = None if group is None else re.compile(group)
         self.read = partial(decode, image_shape=self.image_shape, crop=crop, enlarge=enlarge)
         self.on_damaged = on_damaged
 
@@ -128,8 +137,8 @@ class ImageFolder:
                 f"{self.root} holds one image, where a training and a test split need at least two: add more"
             )
         num_test = min(max(round(self.test_fraction * len(images)), 1), len(images) - 1)
-        rows = shuffled(len(images), "test", self.seed)
-        return Subset(images, rows[num_test:].sort().values), Subset(images, rows[:num_test].sort().values)
+        train, test = split_off(len(images), num_test, "test", self.seed, groups=images.groups)
+        return Subset(images, train), Subset(images, test)
 
     def _folders(self) -> list[Path]:
         """Return the folders of both splits, or the one of all images."""
@@ -154,10 +163,19 @@ class ImageFolder:
             )
         return usable
 
-    def _files(self, folder: Path, paths: list[Path], classes: list[str]) -> ImageFiles:
+    def _files(self, folder: Path, paths: list[Path], classes: list[str]) -> ImageSet:
         place = {name: label for label, name in enumerate(classes)}
         labels = torch.tensor([place[path.parts[0]] if len(path.parts) > 1 else -1 for path in paths])
-        return ImageFiles(folder, paths, labels, self.image_shape, self.read)
+        files = ImageFiles(folder, paths, labels, self.image_shape, self.read, self._groups(paths))
+        return TensorImages(files[list(range(len(files)))].images, labels, files.groups) if self.in_memory else files
+
+    def _groups(self, paths: list[Path]) -> Tensor | None:
+        if self.group is None:
+            return None
+        found = [self.group.match(path.name) for path in paths]
+        names = [match.group() if match else str(path) for match, path in zip(found, paths, strict=True)]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return torch.tensor([numbers[name] for name in names])
 
 
 def list_images(root: Path) -> list[Path]:

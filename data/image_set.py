@@ -28,6 +28,9 @@ class ImageSet(Dataset[Batch], ABC):
     labels: Tensor
     """int64 `(N,)`, -1 where an image has none; known without decoding an image."""
 
+    groups: Tensor | None = None
+    """int64 `(N,)`: variants of one image share a number and stay on one side of every split. None: all differ."""
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -57,12 +60,13 @@ class TensorImages(ImageSet):
     Args:
         images: uint8 `(N, C, H, W)`.
         labels: integers `(N,)`; None where there are none.
+        groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
 
     Raises:
         ValueError: if a dtype, a number of dimensions or a length is not as above.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None = None) -> None:
+    def __init__(self, images: Tensor, labels: Tensor | None = None, groups: Tensor | None = None) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
         if labels is None:
@@ -74,6 +78,7 @@ class TensorImages(ImageSet):
             )
         self.images = images
         self.labels = labels.long()
+        self.groups = groups
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -98,6 +103,7 @@ class Subset(ImageSet):
         self.base = base
         self.rows = rows
         self.labels = base.labels[rows]
+        self.groups = None if base.groups is None else base.groups[rows]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -23,6 +23,26 @@ def shuffled(num_rows: int, *key: int | str) -> Tensor:
     return torch.randperm(num_rows, generator=generator)
 
 
+def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Set rows aside by chance: return the others and them, both sorted.
+
+    Args:
+        num_rows: of all.
+        count: how many to set aside; with groups, at least so many.
+        *key: as of `shuffled`.
+        groups: int64 `(num_rows,)`; rows of one group stay together.
+    """
+    if groups is None:
+        rows = shuffled(num_rows, *key)
+    else:
+        names, members = torch.unique(groups, return_inverse=True)
+        place = shuffled(len(names), *key)[members]
+        rows = place.argsort(stable=True)
+        last = place[rows[count - 1]]
+        count = int((place <= last).sum())
+    return rows[count:].sort().values, rows[:count].sort().values
+
+
 class TrainOrder(Sampler[list[int]]):
     """Endless shuffled batches, of which one iteration serves an epoch's worth from `position` on.
 

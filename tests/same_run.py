@@ -10,7 +10,7 @@ from flows.training import read_summary
 
 STATES = ("current_model_state", "state_dict", "averaging_state", "optimizer_states", "lr_schedulers", "global_step")
 RESULTS = ("status", "test_bits_per_dim", "val_bits_per_dim", "steps", "images", "parameters")
-METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-Adam")
+METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-Muon")
 
 
 def assert_same_run(one: Path, other: Path, rows_lost: int = 0) -> None:

@@ -35,7 +35,7 @@ PARAMETERS = {
     "realnvp_lsun": 90_841_423,
     "realnvp_mnist": 10_418_161,
 }
-OWN = {"demo", "digits"}
+OWN = {"digits", "fashion_mnist_5min"}
 
 
 def composed(name: str, *overrides: str) -> DictConfig:

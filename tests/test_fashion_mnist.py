@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import data.debian
 import data.fashion_mnist
 from data import FashionMNIST
 from data.idx import SHAPES, damaged_files
@@ -114,11 +115,11 @@ def test_debian_lists_are_fetched_where_the_package_is_unknown(tmp_path: Path, m
         if arguments[1] == "download":
             (folder / "fashion.deb").touch()
 
-    monkeypatch.setattr(data.fashion_mnist, "run", run)
+    monkeypatch.setattr(data.debian, "run", run)
     assert damaged_files(data.fashion_mnist.from_debian(tmp_path)) == []
     assert steps == ["apt-get download", "apt-get update", "apt-get download", "dpkg-deb fashion.deb"]
 
 
 def test_a_failing_command_is_quoted_with_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^sh says: the reason$"):
-        data.fashion_mnist.run("sh", "-c", "echo noise >&2; echo the reason >&2; exit 3", folder=tmp_path)
+        data.debian.run("sh", "-c", "echo noise >&2; echo the reason >&2; exit 3", folder=tmp_path)

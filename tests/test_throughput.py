@@ -19,8 +19,8 @@ def test_a_limit_of_images_ends_the_run_with_a_learning_rate_near_zero(tmp_path:
     )
     summary = read_summary(tmp_path / "summary.json")
     assert summary["steps"] == -(-2000 // 32) and summary["images"] == 32 * summary["steps"]
-    rates = read_metrics(tmp_path, "lr-Adam")
-    assert rates[0] == pytest.approx(2e-3) and rates[-1] < 0.1 * rates[0]
+    rates = read_metrics(tmp_path, "lr-Muon")
+    assert rates[0] == pytest.approx(8e-3) and rates[-1] < 0.1 * rates[0]
     assert len(read_metrics(tmp_path, "val/bits_per_dim")) == 2, "after an epoch, and at the end"
 
 

@@ -45,9 +45,8 @@ class Muon(Adam):
         if not 0 <= momentum < 1:
             raise ValueError(f"Invalid momentum: {momentum}")
         parameters = list(named_parameters)
-        kernels = [(name, p) for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]
-        rest = [(name, p) for name, p in parameters if p.dim() != 4 or not name.endswith(KERNELS)]
-        super().__init__([{"params": kernels}, {"params": rest}], lr=lr, betas=betas, foreach=True)
+        super().__init__(parameters, lr=lr, betas=betas, foreach=True)
+        self.kernels = [p for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]
         self.momentum = momentum
         self.num_iterations = num_iterations
 
@@ -58,18 +57,18 @@ class Muon(Adam):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        kernels = self.param_groups[0]
+        (group,) = self.param_groups
         by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
-        for kernel in kernels["params"]:
+        for kernel in self.kernels:
             if kernel.grad is not None:
                 by_shape.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
         for shape, alike in by_shape.items():
-            self._step_matrices(alike, shape, kernels["lr"])
-        gradients = [kernel.grad for kernel in kernels["params"]]
-        for kernel in kernels["params"]:
+            self._step_matrices(alike, shape, group["lr"])
+        gradients = [kernel.grad for kernel in self.kernels]
+        for kernel in self.kernels:
             kernel.grad = None  # so that Adam leaves it alone
         super().step()
-        for kernel, gradient in zip(kernels["params"], gradients, strict=True):
+        for kernel, gradient in zip(self.kernels, gradients, strict=True):
             kernel.grad = gradient
         return loss
 
