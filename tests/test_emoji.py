@@ -74,7 +74,7 @@ def test_every_picture_is_there_and_variants_are_on_one_side_of_each_split(sourc
     for images in (split.train_set, split.val_set, split.test_set):
         reds = images[list(range(len(images)))].images[:, 0, 0, 0]
         sides.append(sorted(int(red) // 4 for red in reds))
-    assert sorted(sum(sides, [])) == list(range(52))
+    assert sorted(place for side in sides for place in side) == list(range(52))
     letters = [{place % 26 for place in side} for side in sides]
     assert [len(side) for side in sides] == [2 * len(side) for side in letters]
     assert len(sides[1]) == 6 and len(sides[2]) == 6
