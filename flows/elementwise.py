@@ -113,7 +113,7 @@ class MixtureLogistic(Affine):
         shape = (len(x), 3, self.num_components, *x.shape[1:])
         logits, means, log_widths = mixture.reshape(shape).unbind(1)
         start = torch.linspace(-1, 1, self.num_components, dtype=x.dtype, device=x.device)
-        return (logits, means + start[:, None, None, None], log_widths.clamp(min=-7)), affine
+        return (logits, means + start[:, None, None, None], log_widths.clamp(-7, 7)), affine
 
 
 def _logit_of_mixture(
