@@ -15,7 +15,7 @@ from PIL import Image
 import data
 import sample
 import train
-from scripts import collect, estimate, evaluate
+from scripts import collect, estimate, evaluate, race
 from tests.run import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -35,8 +35,10 @@ COMMANDS = [
 JOBS = [
     command
     for command in COMMANDS
-    if not {"-m", "--help", "trainer.num_nodes=2"} & set(command) and command[1] != "scripts/collect.py"
+    if not {"-m", "--help", "trainer.num_nodes=2"} & set(command)
+    and command[1] not in ("scripts/collect.py", "scripts/race.py")
 ]
+RACES = [command for command in COMMANDS if command[1] == "scripts/race.py"]
 SWEEPS = [command for command in COMMANDS if "-m" in command and "cluster=slurm" not in command]
 
 SCRIPTS = {
@@ -107,6 +109,14 @@ def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pyt
     for command in JOBS:
         print(*command)
         run(command)
+
+
+@pytest.mark.parametrize("command", RACES, ids=" ".join)
+def test_the_contestants_of_its_races_compose(command: list[str]) -> None:
+    told = race.parse(command[2:])
+    with initialize_config_dir(CONF, version_base="1.3"):
+        for _, overrides in told.contestants:
+            compose("train", [*overrides, *race.limits(told), "run_dir=."])
 
 
 @pytest.mark.slow
