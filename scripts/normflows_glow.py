@@ -4,6 +4,7 @@
 compare with.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import normflows as nf
@@ -18,6 +19,8 @@ from flows.preprocess import PREPROCESSES
 from flows.registry import MODELS
 
 __all__ = ["NormflowsGlow", "build"]
+
+warnings.filterwarnings("ignore", message="torch.lu is deprecated")
 
 
 class NormflowsGlow(ImageFlow):

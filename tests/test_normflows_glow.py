@@ -7,8 +7,6 @@ import flows
 from scripts.normflows_glow import NormflowsGlow
 from tests.perturb import perturb
 
-pytestmark = pytest.mark.filterwarnings("ignore:torch.lu is deprecated")
-
 
 @pytest.fixture(params=["none", "gaussianize"])
 def flow(request: pytest.FixtureRequest) -> NormflowsGlow:

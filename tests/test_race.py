@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_contestants_see_as_many_images_and_are_told_apart(folder: Path) -> None:
     slow, fast = json.loads((folder / "race.json").read_text())
     assert [len(contestant["runs"]) for contestant in (slow, fast)] == [2, 2]
@@ -37,6 +38,7 @@ def test_contestants_see_as_many_images_and_are_told_apart(folder: Path) -> None
     assert fast["runs"][0]["test_bits_per_dim"] < slow["runs"][0]["test_bits_per_dim"]
 
 
+@pytest.mark.slow
 def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path) -> None:
     header, _, slow, fast = (folder / "race.md").read_text().splitlines()
     row = dict(zip(header.split(" | "), fast.split(" | "), strict=True))
@@ -47,12 +49,14 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path
         assert picture.width > 1000
 
 
+@pytest.mark.slow
 def test_the_same_command_runs_nothing_again(folder: Path) -> None:
     before = (folder / "slow/seed-3/metrics.csv").stat().st_mtime_ns
     run(folder, "--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD}")
     assert (folder / "slow/seed-3/metrics.csv").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_race_of_seconds_validates_on_the_way_and_leaves_the_test_set_unread_if_told(tmp_path: Path) -> None:
     ((one,),) = [contestant["runs"] for contestant in run(tmp_path, "--seconds", "3", "--no-test", f"one: {TOLD}")]
     assert "test_bits_per_dim" not in one
@@ -60,6 +64,7 @@ def test_a_race_of_seconds_validates_on_the_way_and_leaves_the_test_set_unread_i
     assert 3 <= one["curve"][-1]["seconds"] < 6
 
 
+@pytest.mark.slow
 def test_a_contestant_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     arguments = ["--images", "320", f"bad: {TOLD} optimizer.lr=1e30", f"good: {TOLD}"]
     with pytest.raises(SystemExit, match="1"):

@@ -60,7 +60,7 @@ def test_the_summary_states_the_result_and_how_it_was_made(run_dir: Path) -> Non
 
 def test_the_loss_falls(run_dir: Path) -> None:
     rows = read_metrics(run_dir, "train/bits_per_dim")
-    assert rows[-1] < rows[0] - 0.5
+    assert rows[-1] < rows[0] - 0.3
 
 
 @torch.no_grad()
