@@ -48,11 +48,28 @@ class ZeroConv2d(ScaledConv2d):
         nn.init.zeros_(self.bias)
 
 
+def limited(limit: float | None) -> list[nn.Module]:
+    """Return what clamps a conditioner's input to [-limit, limit], nothing for None.
+
+    Without it, a value far from all that was trained on makes a shift and a scale far from all, and so on from step to
+    step, until a rare image overflows and training with it. The flow stays invertible: conditioners need not be.
+
+    Raises:
+        ValueError: if the limit is not positive.
+    """
+    if limit is None:
+        return []
+    if not limit > 0:
+        raise ValueError(f"input_limit is a positive number or null, got {limit}")
+    return [nn.Hardtanh(-limit, limit)]
+
+
 class ConvNet(nn.Sequential):
     """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with ReLU between.
 
     Args:
         hidden_conv: the hidden layers' convolution, `(in, out, kernel_size) -> module`.
+        input_limit: as for `limited`.
     """
 
     def __init__(
@@ -61,8 +78,10 @@ class ConvNet(nn.Sequential):
         out_channels: int,
         hidden_channels: int,
         hidden_conv: Callable[[int, int, int], nn.Module],
+        input_limit: float | None = None,
     ) -> None:
         super().__init__(
+            *limited(input_limit),
             hidden_conv(in_channels, hidden_channels, 3),
             nn.ReLU(inplace=True),
             hidden_conv(hidden_channels, hidden_channels, 1),

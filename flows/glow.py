@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from torch import nn
+
 from flows.actnorm import ActNorm
 from flows.arguments import check_image_shape, choose, require_positive
 from flows.bijection import Bijection, Chain
-from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d
+from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
 from flows.coupling import Coupling
 from flows.dequantize import Dequantize
 from flows.elementwise import COUPLINGS
@@ -45,6 +47,8 @@ class Glow(ImageFlow):
             "additive", or "mixture" (Flow++'s: no longer Glow's, and to be reported so).
         scale: "sigmoid" (the original release's), "tanh2", "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
+        input_limit: what the networks of couplings and splits read is clamped to [-input_limit, input_limit], which
+            keeps deep flows stable at high learning rates; None for no limit (the original release's).
         top_prior: "position", "channel" or "standard".
         num_classes: number of labels for a class-conditional top prior; None for none.
 
@@ -65,6 +69,7 @@ class Glow(ImageFlow):
         coupling: str = "shifted_affine",
         scale: str = "sigmoid",
         conditioner: str = "actnorm",
+        input_limit: float | None = None,
         top_prior: str = "channel",
         num_classes: int | None = None,
     ) -> None:
@@ -78,6 +83,7 @@ class Glow(ImageFlow):
             ConvNet,
             hidden_channels=hidden_channels,
             hidden_conv=choose("conditioner", HIDDEN_CONVS, conditioner),
+            input_limit=input_limit,
         )
 
         def step(channels: int) -> list[Bijection]:
@@ -95,7 +101,8 @@ class Glow(ImageFlow):
             steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
             levels.append(Chain(*first, Squeeze(), *steps))
             if level < num_levels - 1:
-                splits.append(Split(channels, ZeroConv2d(channels // 2, channels)))
+                prior = nn.Sequential(*limited(input_limit), ZeroConv2d(channels // 2, channels))
+                splits.append(Split(channels, prior))
                 channels //= 2
             latent_shapes.append((channels, height, width))
 

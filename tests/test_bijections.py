@@ -61,6 +61,7 @@ MAKERS: dict[str, Callable[[], Bijection]] = {
     "checkerboard": partial(coupling, mask=CheckerboardMask),
     "checkerboard-swapped": partial(coupling, "shifted_affine", "sigmoid", mask=CheckerboardMask, swap=True),
     "plain-net": partial(coupling, conditioner=plain_net),
+    "limited-net": partial(coupling, conditioner=partial(actnorm_net, input_limit=0.5)),
     "resnet": partial(coupling, conditioner=resnet),
     "squeeze": Squeeze,
     "logit": Logit,

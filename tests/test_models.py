@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import math
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "scale": value} for value in SCALES},
     **{f"glow-{value}": {**GLOW, "conditioner": value} for value in HIDDEN_CONVS},
     **{f"glow-{value}": {**GLOW, "preprocess": value} for value in PREPROCESSES},
+    "glow-limited": {**GLOW, "input_limit": 0.5},
     **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TopPrior.KINDS},
     **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TopPrior.KINDS},
     "glow-one-level": {**GLOW, "num_levels": 1},
@@ -106,6 +108,22 @@ def test_large_images(spec: dict[str, Any]) -> None:
     images = random_images((3, 256, 256), 2)
     flows.initialize(flow, images)
     assert torch.equal(flow.decode(flow.encode(images)), images)
+
+
+def test_limited_inputs_keep_an_image_unlike_all_others_in_range() -> None:
+    torch.manual_seed(0)
+    x = 100 * torch.randn(8, 1, 8, 8)
+    sizes = []
+    for limit in (None, 6.0):
+        torch.manual_seed(1)
+        spec = {**GLOW, "num_steps": 12, "input_limit": limit}
+        flow = perturb(flows.build(image_shape=(1, 8, 8), **spec))
+        sizes.append(max(z.abs().max().item() for z in flow.multiscale(x)[0]))
+    unlimited, limited = sizes
+    assert not math.isfinite(unlimited) and limited < 1e9
+    for value in (0, -1.0):
+        with pytest.raises(ValueError, match="input_limit"):
+            flows.build(image_shape=(1, 8, 8), **{**GLOW, "input_limit": value})
 
 
 @pytest.mark.parametrize("num_bits", range(1, 9))

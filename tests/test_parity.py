@@ -299,7 +299,7 @@ def normflows_step(mix: Folded, coupling: Coupling) -> nn.Module:
 def normflows_split(split: Split) -> nn.Module:
     """The learned prior as a coupling: its inverse is (x2 - mu) * exp(-log sigma)."""
     net = nf.nets.ConvNet2d((split.channels // 2, split.channels), (3,))
-    loaded(net, prefixed("net.0", last_conv_state(split.conditioner, sign=1, alternate=True)))
+    loaded(net, prefixed("net.0", last_conv_state(split.conditioner[-1], sign=1, alternate=True)))
     return nf.flows.AffineCouplingBlock(net, scale_map="exp")
 
 
