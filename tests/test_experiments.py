@@ -35,7 +35,7 @@ PARAMETERS = {
     "realnvp_lsun": 90_841_423,
     "realnvp_mnist": 10_418_161,
 }
-OWN = {"digits", "fashion_mnist_5min"}
+OWN = {"digits", "fashion_mnist_5min", "fashion_mnist_60min"}
 
 
 def composed(name: str, *overrides: str) -> DictConfig:

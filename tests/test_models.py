@@ -1,8 +1,8 @@
 """Whole models: invertible, with the true log-determinant, for every choice, channel count and shape."""
 
+import math
 import subprocess
 import sys
-import math
 from typing import Any
 
 import pytest

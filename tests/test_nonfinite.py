@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flows.training import LitFlow, read_summary
+from flows.training.metric import Average
 from tests.run import run_training
 from tests.same_run import equal
 from tests.test_train import EVERY_STEP
@@ -72,3 +73,18 @@ def test_a_skipped_step_leaves_weights_and_moments_alone(tmp_path: Path, monkeyp
         for name in ("three", "four")
     )
     assert equal(three, four)
+
+
+def test_a_validation_that_is_not_finite_is_told_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    collect = LitFlow._collect
+
+    def infinite_at_first(self: LitFlow) -> Average:
+        average = collect(self)
+        return average._replace(mean=float("inf")) if self.global_step == 3 else average
+
+    monkeypatch.setattr(LitFlow, "_collect", infinite_at_first)
+    best = run_training(tmp_path, "+trainer.limit_train_batches=3", "trainer.max_epochs=2")
+    assert "validation bits/dim is inf after step 3" in caplog.text
+    assert best == read_summary(tmp_path / "summary.json")["val_bits_per_dim"] < 100

@@ -1,5 +1,6 @@
 """Training and evaluation steps of a flow."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +24,8 @@ from flows.training.checkpoint import SPEC_KEY
 from flows.training.metric import Average, ImageAverage
 from flows.training.ranks import mean_over_ranks
 from flows.training.throughput import Throughput
+
+log = logging.getLogger(__name__)
 
 
 class LitFlow(L.LightningModule):
@@ -229,16 +232,14 @@ class LitFlow(L.LightningModule):
             )
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over the validation set.
-
-        Raises:
-            FloatingPointError: if it is not finite: nothing worth storing would follow.
-        """
+        """Log the mean over the validation set, with a warning where it is not finite."""
         mean = self._collect().mean
         if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"validation bits/dim is {mean} after step {self.global_step}: the flow maps some validation image "
-                "out of range; go on from an earlier checkpoint by resume=PATH with a lower optimizer.lr"
+            log.warning(
+                "validation bits/dim is %s after step %d: the flow maps some validation image out of range; "
+                "if it stays so, set model.input_limit or a lower optimizer.lr",
+                mean,
+                self.global_step,
             )
         self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1, sync_dist=True)
 
