@@ -1,6 +1,7 @@
 """Sample images from a trained flow: one file, nothing else to configure.
 
 Examples:
+    python sample.py                                                # Fashion-MNIST, from weights that come with this
     python sample.py ckpt=outputs/mine/best.safetensors
     python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # a row each, the same seeds in every row
     python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # in folders of 1,000 images

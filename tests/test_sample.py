@@ -32,7 +32,8 @@ def store(folder: Path, flow: ImageFlow) -> Path:
 
 def run_sample(ckpt: Path, *overrides: str) -> Path:
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = compose("sample", [f"ckpt={ckpt}", f"out={ckpt.parent}/out", "num_samples=12", "nrow=4", *overrides])
+        settings = [f"ckpt={ckpt}", f"out={ckpt.parent}/out", "num_samples=12", "nrow=4", "temperature=0.7"]
+        cfg = compose("sample", [*settings, *overrides])
     sample.main(cfg)
     return Path(cfg.out)
 

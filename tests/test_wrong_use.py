@@ -70,6 +70,7 @@ CONFIG = {
     "num_levels too deep": train("model.num_levels=4", says=["num_levels", "8x8", "by 16", "images of 16 pixels"]),
     "odd image size": train("data.image_shape=[1,9,9]", says=["divisible by 4", "9x9", "8 or 12"]),
     "num_levels 0": train("model.num_levels=0", says=["num_levels", "at least 1, got 0"]),
+    "input_limit 0": train("model.input_limit=0", says=["input_limit", "positive number or null, got 0"]),
     "num_bits 0": train("model.num_bits=0", says=["num_bits", "between 1 and 8, got 0"]),
     "num_bits 9": train("model.num_bits=9", says=["num_bits", "between 1 and 8, got 9"]),
     "negative learning rate": train("optimizer.lr=-1", says=["optimizer", "learning rate", "-1"]),
@@ -92,7 +93,7 @@ CONFIG = {
     "negative temperature": sample("ckpt=mine/best.safetensors", "temperature=-0.5", says=["temperature", "-0.5"]),
     "temperature of a wrong type": sample("ckpt=a.ckpt", "temperature=hot", says=["temperature", "number", "'hot'"]),
     "num_samples 0": sample("ckpt=a.ckpt", "num_samples=0", says=["num_samples", "at least 1, got 0"]),
-    "no checkpoint given": sample(says=["ckpt has no value"]),
+    "no pretrained flow": sample("ckpt=mnist", says=["mnist does not exist", "or the name fashion_mnist"]),
     "label of an unconditional flow": sample("ckpt=mine/best.safetensors", "label=3", says=["without labels"]),
     "unknown split": Case(
         "scripts/evaluate.py",

@@ -18,6 +18,9 @@ from flows.registry import build
 SPEC_KEY = "flow"
 """Where a checkpoint (or the metadata of a safetensors file) keeps the arguments of `flows.build`."""
 
+PRETRAINED = {path.stem: path for path in (Path(__file__).parent.parent / "pretrained").glob("*.safetensors")}
+"""Flows that come with the project, by name."""
+
 log = logging.getLogger(__name__)
 
 
@@ -28,11 +31,13 @@ class CheckpointError(Exception):
 def load_flow(path: str | Path) -> ImageFlow:
     """Load a flow, on the CPU and in evaluation mode, from a run's `.ckpt` or from a `.safetensors` file.
 
-    A `.ckpt` gives the averaged weights where the run averaged them. Nothing in the file is executed.
+    The name of a pretrained flow, such as "fashion_mnist", loads that one. A `.ckpt` gives the averaged weights where
+    the run averaged them. Nothing in the file is executed.
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
     """
+    path = PRETRAINED.get(str(path), path)
     spec, weights = _read_safetensors(path) if Path(path).suffix == ".safetensors" else _read_ckpt(path)
     try:
         flow = build(**spec)
@@ -146,7 +151,8 @@ def _first_line(error: BaseException) -> str:
 
 def _check_file(path: str | Path) -> None:
     """Raise CheckpointError unless the path is that of a file with something in it."""
-    advice = "give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID"
+    names = " or ".join(PRETRAINED)
+    advice = f"give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID, or the name {names}"
     if not Path(path).exists():
         raise CheckpointError(f"{path} does not exist: {advice}")
     if Path(path).is_dir():
