@@ -192,6 +192,7 @@ def plot(contestants: Sequence[Contestant], path: Path) -> None:
         sys.exit("error: the table is written, but the plot needs matplotlib: pip install matplotlib")
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     colours = plt.get_cmap("tab10")
@@ -203,6 +204,9 @@ def plot(contestants: Sequence[Contestant], path: Path) -> None:
                 name = contestant.name if number == 0 and panel is panels[0] else None
                 panel.plot(along, bits, marker=".", color=colours(place % 10), label=name)
         panel.set(xlabel=label, xscale="log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("val bits/dim")
     figure.legend(loc="outside right upper", fontsize="small")

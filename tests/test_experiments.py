@@ -1,4 +1,4 @@
-"""The papers' experiments: their headers are true, and each trains on files of its format."""
+"""Experiments of the papers and recipes: their headers are true, and each of the papers' trains on its data's format."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,13 @@ PARAMETERS = {
     "realnvp_lsun": 90_841_423,
     "realnvp_mnist": 10_418_161,
 }
-OWN = {"digits", "fashion_mnist_5min", "fashion_mnist_60min"}
+RECIPES = {
+    "emoji_20min": 1_504_720,
+    "fashion_mnist_5min": 154_720,
+    "fashion_mnist_5min_realnvp": 304_915,
+    "fashion_mnist_60min": 656_992,
+}
+README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
@@ -49,7 +55,7 @@ def header(name: str) -> str:
 
 
 def test_all_are_here() -> None:
-    assert {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")} == PARAMETERS.keys() | OWN
+    assert {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")} == {*PARAMETERS, *RECIPES, "digits"}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -61,6 +67,21 @@ def test_it_builds_at_full_size_with_the_stated_parameters(name: str) -> None:
     assert sum(parameter.numel() for parameter in flow.parameters()) == PARAMETERS[name]
     assert f"Parameters: {PARAMETERS[name]:,}." in header(name)
     assert re.search(r"(Paper|Literature): .*(bits/dim|samples)", header(name))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_with_the_stated_parameters_and_states_its_result_as_the_readme_does(name: str) -> None:
+    cfg = composed(name, "run_dir=.")
+    check_config(cfg)
+    with torch.device("meta"):
+        flow = instantiate(cfg.model)
+    assert sum(parameter.numel() for parameter in flow.parameters()) == RECIPES[name]
+    assert f"Parameters: {RECIPES[name]:,}." in header(name)
+    result = re.search(r"Test: (\d\.\d{3} ± \d\.\d{3}) bits/dim", header(name))
+    assert result is not None
+    (row,) = [line for line in README.splitlines() if line.startswith("|") and f"experiment={name}`" in line]
+    assert f"| {RECIPES[name]:,} |" in row
+    assert f"| {result[1]} |" in row
 
 
 @pytest.mark.slow
