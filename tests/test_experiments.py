@@ -1,4 +1,4 @@
-"""Experiments of the papers and recipes: their headers are true, and each of the papers' trains on its data's format."""
+"""Experiments of papers and recipes: headers are true, and each of the papers' trains on files of its format."""
 
 import re
 from pathlib import Path
