@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test faults lint clean
+.PHONY: help demo test faults bench lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -19,6 +19,9 @@ test: .venv/test ## run the tests; ARGS="-m ''" takes along the slow ones, SLURM
 
 faults: .venv/test ## kill a run twenty times, break others, and see that they end as they should
 	KILLS=20 $(BIN)/python -m pytest -m faults tests/faults
+
+bench: .venv/test ## time this project against other libraries, side by side; ARGS="--shapes 1x28x28" for a part
+	$(BIN)/python scripts/bench.py benchmarks $(ARGS)
 
 lint: .venv/test ## check style and types
 	$(BIN)/ruff check .

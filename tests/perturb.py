@@ -5,8 +5,9 @@ from torch import nn
 
 
 def perturb(module: nn.Module, size: float = 0.3) -> nn.Module:
-    """Add noise to every parameter, so that nothing is zero or the identity any more."""
+    """Add noise to every trained parameter, so that nothing is zero or the identity any more."""
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(size * torch.randn_like(parameter))
+            if parameter.requires_grad:
+                parameter.add_(size * torch.randn_like(parameter))
     return module

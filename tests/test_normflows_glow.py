@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import flows
-from scripts.normflows_glow import NormflowsGlow
+from scripts.peers.normflows_glow import NormflowsGlow
 from tests.perturb import perturb
 
 

@@ -1,0 +1,106 @@
+"""All works at one shape, for all contestants in turn."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flows.image_flow import ImageFlow
+from scripts.benchmark.contestants import OURS, built
+from scripts.benchmark.floor import bare_convolutions
+from scripts.benchmark.memory import out_of_memory, peak_bytes
+from scripts.benchmark.timing import Entry, best_entry, race
+from scripts.benchmark.work import WORKS, Shape, draw_images, gradients, reconstruction_error
+
+Builders = Mapping[str, Callable[..., ImageFlow]]
+FLOOR = "floor"
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Contestant:
+    """A model in two memory formats, and each work in the better one."""
+
+    forms: dict[str, ImageFlow]
+    entries: dict[str, Entry]
+
+    @classmethod
+    def prepare(
+        cls, builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, thread_counts: list[int], seconds: float
+    ) -> "Contestant":
+        """Build the models, and find what suits each work best."""
+        forms = {form: built(builder, shape, images, form) for form in ("contiguous", "channels_last")}
+        entries = {}
+        for work, make in WORKS.items():
+            candidates = {form: make(flow, images) for form, flow in forms.items()}
+            entries[work] = best_entry(candidates, thread_counts, seconds, images.device)
+        return cls(forms, entries)
+
+    def facts(self, images: Tensor) -> dict[str, Any]:
+        """Return what does not depend on the others; called after the race, whose steps have moved the weights."""
+        flows = list(self.forms.values())
+        return {
+            "parameters": sum(p.numel() for p in flows[0].parameters()),
+            "peak_bytes": min(peak_bytes(gradients(flow, images), images.device) for flow in flows),
+            "reconstruction_error": max(reconstruction_error(flow, images) for flow in flows),
+        }
+
+
+def compare(
+    name: str,
+    shape: Shape,
+    builders: Builders,
+    *,
+    rounds: int,
+    seconds: float,
+    device: torch.device,
+    tell: Callable[[str], object],
+) -> dict[str, Any]:
+    """Return what was measured at a shape.
+
+    Args:
+        name: of the shape.
+        shape: sizes of model and batch.
+        builders: of the contestants, by name.
+        rounds: how often each work is timed.
+        seconds: about how long each time.
+        device: where.
+        tell: is told what is going on.
+    """
+    images = draw_images(shape, device)
+    thread_counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [torch.get_num_threads()]
+    contestants: dict[str, Contestant] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for contestant, builder in builders.items():
+        tell(f"{name}: {contestant}")
+        try:
+            contestants[contestant] = Contestant.prepare(builder, shape, images, thread_counts, seconds)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            facts[contestant] = {"failed": f"out of memory at {shape}"}
+    times = {}
+    for work in WORKS:
+        entries = {contestant: prepared.entries[work] for contestant, prepared in contestants.items()}
+        if work == "training step" and OURS in contestants:
+            forms = contestants[OURS].forms
+            floors = {form: bare_convolutions(flow, images, form) for form, flow in forms.items()}
+            entries[FLOOR] = best_entry(floors, thread_counts, seconds, device)
+        tell(f"{name}: {work}, {rounds} rounds")
+        race(list(entries.values()), rounds, device)
+        times[work] = {contestant: entry.result() for contestant, entry in entries.items()}
+    for contestant, prepared in contestants.items():
+        facts[contestant] = {**prepared.facts(images), "first_step_seconds": first_step(contestant, name)}
+    return {"name": name, "shape": str(shape), "contestants": facts, "times": times}
+
+
+def first_step(contestant: str, name: str) -> float:
+    """Return the seconds from building a model to the end of its first training step, in a process of its own."""
+    command = [sys.executable, "-m", "scripts.benchmark.first_step", contestant, name]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.splitlines()[-1])

@@ -1,0 +1,91 @@
+"""How time and memory of a training step grow with the number of steps, the width and the side of the image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.benchmark.comparison import Builders
+from scripts.benchmark.contestants import OURS, built
+from scripts.benchmark.memory import out_of_memory, peak_bytes
+from scripts.benchmark.timing import best_entry, race
+from scripts.benchmark.work import Shape, draw_images, gradients, training_step
+
+BASE = Shape((3, 32, 32), num_levels=3, num_steps=8, hidden_channels=64, batch_size=16)
+AXES = {
+    "num_steps": ("K", [2, 4, 8, 16, 32]),
+    "hidden_channels": ("width", [32, 64, 128, 256]),
+    "side": ("side of the image", [16, 32, 64, 128]),
+}
+FLAT = f"{OURS}, memory_efficient"
+
+
+def measure_growth(
+    builders: Builders, rounds: int, device: torch.device, tell: Callable[[str], object]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return, for each axis, points of contestant, size, seconds a step and peak bytes, the others at `BASE`.
+
+    A point that does not fit into memory has the key "failed" in place of the last two.
+    """
+    everyone = {**builders, FLAT: lambda **model: builders[OURS](**model, memory_efficient=True)}
+    points: dict[str, list[dict[str, Any]]] = {axis: [] for axis in AXES}
+    for axis, (label, sizes) in AXES.items():
+        for size in sizes:
+            tell(f"growth: {label} {size}")
+            shape = replace(BASE, **{"image_shape": (3, size, size)} if axis == "side" else {axis: size})
+            images = draw_images(shape, device)
+            entries, peaks = {}, {}
+            for contestant, builder in everyone.items():
+                point = {"contestant": contestant, "size": size}
+                try:
+                    flow = built(builder, shape, images, "channels_last")
+                    step = {"channels_last": training_step(flow, images)}
+                    entry = best_entry(step, [torch.get_num_threads()], 0.2, device)
+                    peaks[contestant] = peak_bytes(gradients(flow, images), device)
+                    entries[contestant] = entry
+                except Exception as error:
+                    if not out_of_memory(error):
+                        raise
+                    points[axis].append({**point, "failed": "out of memory"})
+            race(list(entries.values()), rounds, device)
+            points[axis] += [
+                {
+                    "contestant": contestant,
+                    "size": size,
+                    "seconds": entry.result()["median"],
+                    "peak_bytes": peaks[contestant],
+                }
+                for contestant, entry in entries.items()
+            ]
+    return points
+
+
+def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw milliseconds and MiB against each axis, a line a contestant."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+
+    figure, panels = plt.subplots(2, len(AXES), figsize=(11, 6), sharex="col", layout="constrained")
+    for column, (axis, (label, sizes)) in enumerate(AXES.items()):
+        for row, (quantity, unit, text) in enumerate(
+            [("seconds", 1e-3, "ms a training step"), ("peak_bytes", 2**20, "MiB at the peak")]
+        ):
+            panel = panels[row, column]
+            measured = [point for point in points[axis] if "failed" not in point]
+            for contestant in dict.fromkeys(point["contestant"] for point in measured):
+                of_contestant = [point for point in measured if point["contestant"] == contestant]
+                values = [point[quantity] / unit for point in of_contestant]
+                panel.plot([point["size"] for point in of_contestant], values, marker=".", label=contestant)
+            panel.set(xscale="log", yscale="log", xlabel=label if row else None, ylabel=None if column else text)
+            panel.xaxis.set_major_locator(FixedLocator(sizes))
+            panel.xaxis.set_major_formatter(ScalarFormatter())
+            panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.grid(alpha=0.3)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,52 @@
+"""How much memory a work needs beyond what is there already."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from scripts.benchmark.work import Work
+
+
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """Return the most bytes of tensors that `work` holds at once, over those that are held before it.
+
+    Called on a forward and backward pass whose gradients are there already, it counts activations and work space alone:
+    no parameters, gradients or optimizer state.
+    """
+    work()  # what stays from the first call is no part of it
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    results: Any = profiled.profiler
+    changes = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(changes, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is short."""
+    words = "can't allocate memory", "bad_alloc", "could not create a memory object"
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+
+
+def fail_rather_than_be_killed() -> None:
+    """Make allocations beyond the memory that is free fail as errors, where Linux would end the process."""
+    facts = Path("/proc/meminfo")
+    if facts.exists():
+        lines = facts.read_text().splitlines()
+        (available,) = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = available if hard == resource.RLIM_INFINITY else min(available, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

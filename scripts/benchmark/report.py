@@ -1,0 +1,72 @@
+"""Tables of a benchmark, ratios first."""
+
+from typing import Any
+
+from scripts.benchmark.comparison import FLOOR
+from scripts.benchmark.contestants import OURS
+
+
+def fastest_peer(times: dict[str, Any]) -> str | None:
+    """Return who of the others does a work in the least time; None if nobody else does it."""
+    peers = {name: entry["median"] for name, entry in times.items() if name not in (OURS, FLOOR)}
+    return min(peers, key=lambda name: peers[name], default=None)
+
+
+def time_table(result: dict[str, Any]) -> list[list[str]]:
+    """Return a row a work: how much faster than the fastest peer, then milliseconds, with half the spread."""
+    names = [*result["contestants"], FLOOR]
+    rows = [[result["name"], "against the fastest peer", *(f"{name}, ms" for name in names)]]
+    for work, times in result["times"].items():
+        peer = fastest_peer(times)
+        ratio = f"{times[peer]['median'] / times[OURS]['median']:.2f}x ({peer})" if peer and OURS in times else ""
+        cells = (milliseconds(times[name]) if name in times else "" for name in names)
+        rows.append([work, ratio, *cells])
+    return rows
+
+
+def milliseconds(entry: dict[str, Any]) -> str:
+    """Return the median and half the spread of the middle half of the rounds."""
+    return f"{1000 * entry['median']:.1f} ± {500 * entry['spread']:.1f}"
+
+
+def fact_table(result: dict[str, Any]) -> list[list[str]]:
+    """Return a row a contestant: size, memory, first step, exactness and the setting that suits it best."""
+    rows = [
+        [
+            result["name"],
+            "parameters",
+            "peak MiB of a step",
+            "first step, s",
+            "largest reconstruction error",
+            "trains best in",
+        ]
+    ]
+    for name, facts in result["contestants"].items():
+        if "failed" in facts:
+            rows.append([name, facts["failed"], "", "", "", ""])
+            continue
+        rows.append(
+            [
+                name,
+                f"{facts['parameters']:,}",
+                f"{facts['peak_bytes'] / 2**20:.1f}",
+                f"{facts['first_step_seconds']:.2f}",
+                f"{facts['reconstruction_error']:.1e}",
+                result["times"]["training step"][name]["setting"],
+            ]
+        )
+    return rows
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return all tables of a report."""
+    parts = [f"{report['machine']}\n{report['command']}"]
+    for result in report["shapes"]:
+        parts += [f"{result['shape']}", *(as_markdown(make(result)) for make in (time_table, fact_table))]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_markdown(rows: list[list[str]]) -> str:
+    """Return rows as a table of Markdown, the first being its header."""
+    header, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *body])

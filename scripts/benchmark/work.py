@@ -1,0 +1,106 @@
+"""What is timed: a training step, samples and latents, at three shapes."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import flows
+from flows.image_flow import ImageFlow
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A size of model and batch."""
+
+    image_shape: tuple[int, int, int]
+    num_levels: int
+    num_steps: int
+    hidden_channels: int
+    batch_size: int
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.image_shape))
+        return f"{size} L{self.num_levels} K{self.num_steps} width {self.hidden_channels} batch {self.batch_size}"
+
+    @property
+    def model(self) -> dict[str, object]:
+        """The arguments that every contestant's builder takes."""
+        return {key: value for key, value in asdict(self).items() if key != "batch_size"}
+
+
+SHAPES = {
+    "1x28x28": Shape((1, 28, 28), num_levels=2, num_steps=8, hidden_channels=64, batch_size=64),
+    "3x32x32": Shape((3, 32, 32), num_levels=3, num_steps=8, hidden_channels=128, batch_size=32),
+    "3x64x64": Shape((3, 64, 64), num_levels=4, num_steps=4, hidden_channels=128, batch_size=8),
+}
+
+
+def draw_images(shape: Shape, device: torch.device) -> Tensor:
+    """Return smooth random images, uint8 `(B, C, H, W)`: a colour map of a few blobs, the same every time."""
+    channels, height, width = shape.image_shape
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(shape.batch_size, channels, 4, 4, generator=generator)
+    fine = F.interpolate(coarse, (height, width), mode="bicubic").sigmoid()
+    return (256 * fine).clamp(0, 255).to(torch.uint8).to(device)
+
+
+def training_step(flow: ImageFlow, images: Tensor) -> Work:
+    """Return a step of maximum likelihood: forward, backward, Adam."""
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images.device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = flows.bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims).mean()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def gradients(flow: ImageFlow, images: Tensor) -> Work:
+    """Return a forward and backward pass alone, into gradients that are there already."""
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images.device)
+    for parameter in flow.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def step() -> None:
+        flows.bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims).mean().backward()
+
+    return step
+
+
+def sampling(flow: ImageFlow, num_samples: int) -> Work:
+    """Return the drawing of so many images, all that it needs included."""
+    return lambda: flow.sample(range(num_samples), temperature=0.7)
+
+
+def encoding(flow: ImageFlow, images: Tensor) -> Work:
+    """Return the way from images to latents."""
+
+    @torch.no_grad()
+    def encode() -> None:
+        flow.encode(images)
+
+    return encode
+
+
+WORKS: dict[str, Callable[[ImageFlow, Tensor], Work]] = {
+    "training step": training_step,
+    "sampling 64": lambda flow, images: sampling(flow, 64),
+    "sampling 1": lambda flow, images: sampling(flow, 1),
+    "encoding": encoding,
+}
+
+
+@torch.no_grad()
+def reconstruction_error(flow: ImageFlow, images: Tensor) -> float:
+    """Return the largest |x - inverse(forward(x))| over a batch, the grey range being 1."""
+    x, _ = flow.dequantize(images, torch.full(images.shape, 0.5, device=images.device))
+    zs, _ = flow.multiscale(x)
+    return (x - flow.multiscale.inverse(zs)).abs().max().item()

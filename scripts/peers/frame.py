@@ -1,0 +1,51 @@
+"""What peers without a multi-scale Glow are assembled in: the frame of this project around their own layers."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from flows.bijection import Bijection
+from flows.dequantize import Dequantize
+from flows.image_flow import ImageFlow
+from flows.multiscale import Multiscale
+from flows.prior import Split, TopPrior
+
+
+def framed(
+    image_shape: Sequence[int], num_levels: int, make_level: Callable[[tuple[int, int, int]], Bijection]
+) -> ImageFlow:
+    """Return a multi-scale flow with standard normal latents.
+
+    Args:
+        image_shape: (C, H, W).
+        num_levels: L.
+        make_level: from the shape that enters a level, (C, H, W), to squeeze and steps.
+    """
+    channels, height, width = image_shape
+    levels, latent_shapes = [], []
+    for level in range(num_levels):
+        levels.append(make_level((channels, height, width)))
+        channels, height, width = 4 * channels, height // 2, width // 2
+        channels = channels if level == num_levels - 1 else channels // 2
+        latent_shapes.append((channels, height, width))
+    return ImageFlow(
+        image_shape=tuple(image_shape),
+        dequantize=Dequantize(),
+        multiscale=Multiscale(
+            levels,
+            [Split(2 * channels) for channels, _, _ in latent_shapes[:-1]],
+            TopPrior(latent_shapes[-1], "standard"),
+        ),
+        latent_shapes=latent_shapes,
+    )
+
+
+def network(in_channels: int, out_channels: int, hidden_channels: int) -> nn.Sequential:
+    """Return 3x3, 1x1 and 3x3 convolutions with ReLU between."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden_channels, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden_channels, hidden_channels, 1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden_channels, out_channels, 3, padding=1),
+    )
