@@ -36,6 +36,7 @@ from flows.training import (
     find_resume,
     hold,
     is_sweep,
+    keep_freed_memory,
     load_flow,
     read_summary,
     save_flow,
@@ -73,6 +74,7 @@ def main(cfg: DictConfig) -> float:
     summary = RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed)
     with hold(run_dir), summary:
         set_tf32(cfg.allow_tf32)
+        keep_freed_memory()
         L.seed_everything(cfg.seed, verbose=False)
         lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
         if resume is not None:

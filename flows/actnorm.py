@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from flows.bijection import Bijection
 from flows.initialize import DataDependent, standardizing_affine
 from flows.linear import ChannelLinear
 
@@ -24,9 +25,14 @@ class ActNorm(ChannelLinear, DataDependent):
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)
 
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
+    def affine(self) -> tuple[Tensor, Tensor]:
         scale = self.log_scale.exp()
-        return torch.diag(scale), self.bias * scale, self.log_scale.sum()
+        return torch.diag(scale), self.bias * scale
+
+    def log_abs_det(self) -> Tensor:
+        return self.log_scale.sum()
+
+    vjp = Bijection.vjp
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)

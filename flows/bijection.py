@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from flows.memory_flat import memory_flat
+from flows.memory_flat import backward_through, memory_flat
 
 
 class Bijection(nn.Module, ABC):
@@ -14,6 +14,9 @@ class Bijection(nn.Module, ABC):
 
     channels: int | None = None
     """Channels the map accepts on its data side; None for any number."""
+
+    exact_inverse = True
+    """Whether `inverse` undoes `forward` up to rounding, in closed form."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,17 +68,14 @@ def pull_back(bijection: Bijection, x: Tensor, grad_z: Tensor, grad_log_det: Ten
     return x.grad
 
 
-def backward_through(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> None:
-    """Backpropagate `gradients` through those `outputs` that depend on anything trainable."""
-    pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
-    torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
-
-
 class Chain(Bijection):
     """The composition of bijections, applied in the order given."""
 
     memory_efficient = False
-    """Whether training keeps the output alone and rebuilds what is between from it, going back (see `memory_flat`)."""
+    """Whether training keeps the ends alone and rebuilds what is between, going back (see `memory_flat`)."""
+
+    drift: Tensor | None = None
+    """How far what the last backward pass rebuilt was from the truth, where it had gone furthest; None before."""
 
     def __init__(self, *bijections: Bijection) -> None:
         super().__init__()
@@ -85,7 +85,8 @@ class Chain(Bijection):
         return iter(self.bijections)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return memory_flat(self, x) if self.memory_efficient and torch.is_grad_enabled() else self.compose(x)
+        flat = self.memory_efficient and len(self.bijections) > 0 and torch.is_grad_enabled()
+        return memory_flat(self, x) if flat else self.compose(x)
 
     def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Do what `forward` does, one bijection after the other."""

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from flows.bijection import Bijection, backward_through
+from flows.bijection import Bijection
 from flows.elementwise import ElementwiseMap
 from flows.mask import ChannelMask, CheckerboardMask
+from flows.memory_flat import backward_through
 
 
 class Coupling(Bijection):

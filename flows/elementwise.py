@@ -13,6 +13,9 @@ class ElementwiseMap(nn.Module):
 
     num_raw: int
 
+    exact_inverse = True
+    """Whether `inverse` undoes `forward` up to rounding, in closed form."""
+
     @abstractmethod
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         """Return `z` and log|dz/dx| of each entry, both the shape of `x`."""
@@ -81,6 +84,8 @@ class MixtureLogistic(Affine):
         scale: as for `Affine`.
         num_components: K of the mixture.
     """
+
+    exact_inverse = False
 
     NUM_BISECTIONS = 60
     """Beyond the precision of float64."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.dequantize import Dequantize
+from flows.linear import inverses_at_hand
 from flows.multiscale import Multiscale
 
 
@@ -24,6 +25,9 @@ class ImageFlow(nn.Module):
 
     spec: dict[str, Any]
     """`name` and arguments for `flows.build`; plain data, set by `flows.build`."""
+
+    memory_efficient = False
+    """Whether it trains in memory that does not grow with its depth; set by `flows.build`."""
 
     def __init__(
         self,
@@ -94,7 +98,8 @@ class ImageFlow(nn.Module):
 
     def decode(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
         """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for."""
-        return self.dequantize.inverse(self.multiscale.inverse(zs, label))
+        with inverses_at_hand(self.multiscale):
+            return self.dequantize.inverse(self.multiscale.inverse(zs, label))
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], temperature: float = 1.0, label: Tensor | None = None) -> Tensor:

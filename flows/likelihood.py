@@ -29,7 +29,7 @@ def draw_log_probs(
         seed: of the noise.
     """
     noises = (uniform_noise(index, flow.image_shape, seed=seed, stream=draw) for draw in range(num_draws))
-    return torch.stack([flow.log_prob(images, label, noise) for noise in noises])
+    return torch.stack([flow(images, label, noise) for noise in noises])
 
 
 def mean_bits_per_dim(log_probs: Tensor, num_dims: int) -> Tensor:

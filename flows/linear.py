@@ -1,8 +1,8 @@
 """Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.initialize import DataDependent
+from flows.memory_flat import backward_through
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
@@ -27,24 +28,87 @@ class ChannelLinear(Bijection):
 
     channels: int
 
+    at_hand: tuple[Tensor, Tensor] | None = None
+    """W^-1 and -W^-1 b while `inverses_at_hand` keeps them."""
+
     @abstractmethod
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `W` `(C, C)`, `b` `(C,)` and the scalar log|det W| in nats per pixel."""
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Return `W` `(C, C)` and `b` `(C,)`."""
+
+    def log_abs_det(self) -> Tensor:
+        """Return the scalar log|det W|, in nats a pixel."""
+        weight, _ = self.affine()
+        return torch.linalg.slogdet(weight.double()).logabsdet.to(weight.dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         with full_precision(x):
-            weight, bias, log_abs_det = self.affine()
-            z = F.conv2d(x, weight[:, :, None, None], bias)
-        return z, (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
+            z = apply_linear(x, *self.affine())
+            return z, (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
         self.check_shape(z)
         with full_precision(z):
-            weight, bias, _ = self.affine()
-            inverse = torch.linalg.inv(weight.double())
-            offset = -(inverse @ bias.double())
-            return F.conv2d(z, inverse.to(z.dtype)[:, :, None, None], offset.to(z.dtype))
+            return apply_linear(z, *(self.at_hand or invert([self.affine()])[0]))
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Bijection.vjp`, with no second forward pass: the gradients of a linear map are products of matrices."""
+        with torch.enable_grad(), full_precision(z):
+            weight, bias, log_abs_det = *self.affine(), self.log_abs_det()
+        with torch.no_grad(), full_precision(z):
+            x = apply_linear(z, *invert([(weight, bias)])[0])
+            grad_x = apply_linear(grad_z, weight.t(), None)
+            rows = grad_z.transpose(0, 1).flatten(1)
+            grad_weight = rows @ x.transpose(0, 1).flatten(1).t()
+            grad_log_abs_det = z.shape[2] * z.shape[3] * grad_log_det.sum()
+        backward_through((weight, bias, log_abs_det), (grad_weight, rows.sum(1), grad_log_abs_det))
+        return x, grad_x
+
+
+def apply_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return `weight @ x + bias` at every pixel of `x` `(B, C, H, W)`."""
+    return F.conv2d(x, weight[:, :, None, None], bias)
+
+
+def invert(affines: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Return W^-1 and -W^-1 b of every (W, b), all `(C, C)` and `(C,)`, computed together in float64."""
+    weights, biases = (torch.stack(parts).double() for parts in zip(*affines, strict=True))
+    inverses = torch.linalg.inv(weights)
+    offsets = -(inverses @ biases[..., None])[..., 0]
+    dtype = affines[0][0].dtype
+    return list(zip(inverses.to(dtype), offsets.to(dtype), strict=True))
+
+
+@contextmanager
+def inverses_at_hand(module: nn.Module) -> Iterator[None]:
+    """Compute the inverses of all matrices in `module` once, and forget them at the end.
+
+    Nothing outlives the block: weights may change without notice afterwards, as averaging them does.
+    """
+    by_size: dict[int, list[ChannelLinear]] = {}
+    for layer in outermost_linears(module):
+        by_size.setdefault(layer.channels, []).append(layer)
+    layers = [layer for group in by_size.values() for layer in group]
+    try:
+        for group in by_size.values():
+            with full_precision(next(group[0].parameters(), torch.empty(0))):
+                inverses = invert([layer.affine() for layer in group])
+            for layer, inverse in zip(group, inverses, strict=True):
+                layer.at_hand = inverse
+        yield
+    finally:
+        for layer in layers:
+            layer.at_hand = None
+
+
+def outermost_linears(module: nn.Module) -> Iterator["ChannelLinear"]:
+    """Return the layers in `module` that are inverted as matrices, not those folded into others."""
+    for child in module.children():
+        if isinstance(child, ChannelLinear):
+            if type(child).inverse is ChannelLinear.inverse:
+                yield child
+        else:
+            yield from outermost_linears(child)
 
 
 class Permutation(ChannelLinear):
@@ -71,10 +135,15 @@ class Permutation(ChannelLinear):
         """Draw a fixed order from torch's global generator."""
         return cls(torch.randperm(channels))
 
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
+    def affine(self) -> tuple[Tensor, Tensor]:
         dtype = torch.get_default_dtype()
         weight = torch.eye(self.channels, dtype=dtype, device=self.order.device)[self.order]
-        return weight, weight.new_zeros(self.channels), weight.new_zeros(())
+        return weight, weight.new_zeros(self.channels)
+
+    def log_abs_det(self) -> Tensor:
+        return torch.zeros((), device=self.order.device)
+
+    vjp = Bijection.vjp
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
@@ -93,9 +162,8 @@ class InvertibleConv1x1(ChannelLinear):
         self.channels = channels
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, channels)))
 
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
-        log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet.to(self.weight.dtype)
-        return self.weight, self.weight.new_zeros(self.channels), log_abs_det
+    def affine(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.weight.new_zeros(self.channels)
 
 
 class InvertibleConv1x1LU(ChannelLinear):
@@ -118,10 +186,13 @@ class InvertibleConv1x1LU(ChannelLinear):
         self.upper = nn.Parameter(upper.triu(1))
         self.log_s = nn.Parameter(diagonal.abs().log())
 
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
+    def affine(self) -> tuple[Tensor, Tensor]:
         lower = self.lower.tril(-1) + torch.eye(self.channels, dtype=self.lower.dtype, device=self.lower.device)
         upper = self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
-        return self.permutation @ lower @ upper, self.log_s.new_zeros(self.channels), self.log_s.sum()
+        return self.permutation @ lower @ upper, self.log_s.new_zeros(self.channels)
+
+    def log_abs_det(self) -> Tensor:
+        return self.log_s.sum()
 
 
 class Folded(ChannelLinear, DataDependent):
@@ -132,15 +203,17 @@ class Folded(ChannelLinear, DataDependent):
         self.channels = members[0].channels
         self.members: Sequence[ChannelLinear] = nn.ModuleList(members)  # type: ignore[assignment]
 
-    def affine(self) -> tuple[Tensor, Tensor, Tensor]:
+    def affine(self) -> tuple[Tensor, Tensor]:
         first, *rest = self.members
-        weight, bias, log_abs_det = first.affine()
+        weight, bias = first.affine()
         for member in rest:
-            next_weight, next_bias, next_log_abs_det = member.affine()
+            next_weight, next_bias = member.affine()
             next_weight = next_weight.to(weight.dtype)
             weight, bias = next_weight @ weight, next_weight @ bias + next_bias
-            log_abs_det = log_abs_det + next_log_abs_det
-        return weight, bias, log_abs_det
+        return weight, bias
+
+    def log_abs_det(self) -> Tensor:
+        return torch.stack([member.log_abs_det() for member in self.members]).sum()
 
     def initialize(self, x: Tensor) -> None:
         for member in self.members:

@@ -8,19 +8,23 @@ from flows.arguments import choose
 from flows.glow import Glow
 from flows.image_flow import ImageFlow
 from flows.realnvp import RealNVP
+from flows.rebuild import train_memory_flat
 
 MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
 
 
-def build(name: str, **scalars: Any) -> ImageFlow:
+def build(name: str, *, memory_efficient: bool = False, **scalars: Any) -> ImageFlow:
     """Build a model and remember how: `build(**flow.spec)` builds it again.
 
     Args:
         name: "glow" or "realnvp".
+        memory_efficient: train in memory that does not grow with the number of steps, at more time a step. It changes
+            no value, and is not remembered.
         scalars: the arguments of its class: `flows.Glow`, `flows.RealNVP`.
 
     Raises:
-        ValueError: if the name, an argument or a value is not known.
+        ValueError: if the name, an argument or a value is not known, or if `memory_efficient` is asked of a model with
+            a layer that has no exact inverse.
     """
     plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
     make = choose("model", MODELS, name)
@@ -29,4 +33,6 @@ def build(name: str, **scalars: Any) -> ImageFlow:
         choose(f"an argument of {name}", arguments, key)
     flow = make(**plain)
     flow.spec = {"name": name, **plain}
+    if memory_efficient:
+        train_memory_flat(flow)
     return flow

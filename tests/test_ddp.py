@@ -53,7 +53,7 @@ def run(folder: Path, *overrides: str) -> Path:
 def test_two_ranks_equal_one(tmp_path: Path, memory_efficient: str, optimizer: str) -> None:
     run(tmp_path, "run_id=one", f"optimizer={optimizer}")
     two_ranks = [*DDP, "trainer.devices=2", f"optimizer={optimizer}"]
-    outputs = run(tmp_path, "run_id=two", *two_ranks, f"training.memory_efficient={memory_efficient}")
+    outputs = run(tmp_path, "run_id=two", *two_ranks, f"model.memory_efficient={memory_efficient}")
     assert sorted(path.name for path in outputs.iterdir()) == ["one", "two"]
 
     one, two = (torch.load(outputs / run / "checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))

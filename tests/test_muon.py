@@ -33,7 +33,10 @@ def backward(net: nn.Module) -> None:
 
 def test_biases_step_as_under_adam_and_kernels_do_not() -> None:
     ours, reference = model(), model()
-    optimizer, adam = Muon(ours.named_parameters(), lr=0.01), torch.optim.Adam(reference.parameters(), lr=0.01)
+    optimizer, adam = (
+        Muon(ours.named_parameters(), lr=0.01),
+        torch.optim.Adam(reference.parameters(), lr=0.01, fused=True),
+    )
     for net, stepping in (ours, optimizer), (reference, adam):
         backward(net)
         stepping.step()

@@ -36,6 +36,26 @@ def test_images_of_a_seed_agree_between_batches(flow: ImageFlow) -> None:
     assert (together != alone).float().mean() < 1e-3
 
 
+def test_matrices_are_inverted_once_a_call_and_nothing_is_kept(
+    flow: ImageFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, ...]] = []
+    invert = torch.linalg.inv
+    monkeypatch.setattr("torch.linalg.inv", lambda weights: (sizes.append(tuple(weights.shape)), invert(weights))[1])
+    before = flow.sample(range(4))
+    assert sizes == [(2, 4, 4), (2, 8, 8)], "one inversion for the two steps of each level"
+    perturb(flow, 0.1)
+    assert not torch.equal(flow.sample(range(4)), before)
+    assert len(sizes) == 4
+
+
+def test_sampling_works_under_autocast(flow: ImageFlow) -> None:
+    plain = flow.sample(range(8), temperature=0.5).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = flow.sample(range(8), temperature=0.5).float()
+    assert (plain - rounded).abs().mean() < 4
+
+
 def test_sampling_touches_no_global_generator(flow: ImageFlow) -> None:
     before = torch.get_rng_state()
     flow.sample([0, 1])

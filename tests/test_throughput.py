@@ -1,10 +1,11 @@
 """Limits on a run's images and training time."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from flows.training import Throughput, read_summary
+from flows.training import DataWait, Throughput, read_summary
 from tests.run import run_training
 from tests.same_run import assert_same_run, read_metrics
 
@@ -38,6 +39,22 @@ def test_a_limit_of_seconds_leaves_validation_out(tmp_path: Path) -> None:
     assert validations >= 2
     assert 1 <= summary["images"] / summary["images_per_second"] < 1.5
     assert summary["wall_seconds"] > 1 + 0.5 * validations
+
+
+def test_waits_for_data_add_up_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 3.0, 10.0, 10.5])
+    monkeypatch.setattr("flows.training.data_wait.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    wait = DataWait()
+    for _ in range(2):
+        with wait.profile("[_TrainingEpochLoop].train_dataloader_next"), wait.profile("run_training_batch"):
+            pass
+    assert wait.seconds == 2.5
+
+
+def test_the_part_of_the_time_that_is_waiting_is_logged(tmp_path: Path) -> None:
+    run_training(tmp_path, "trainer.max_steps=20", "trainer.log_every_n_steps=10")
+    parts = read_metrics(tmp_path, "train/data_wait")
+    assert len(parts) == 2 and all(0 < part < 1 for part in parts)
 
 
 @pytest.mark.parametrize("step", [7, 9, 10, 11])

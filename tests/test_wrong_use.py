@@ -73,6 +73,11 @@ CONFIG = {
     "input_limit 0": train("model.input_limit=0", says=["input_limit", "positive number or null, got 0"]),
     "num_bits 0": train("model.num_bits=0", says=["num_bits", "between 1 and 8, got 0"]),
     "num_bits 9": train("model.num_bits=9", says=["num_bits", "between 1 and 8, got 9"]),
+    "memory-flat without exact inverses": train(
+        "model.memory_efficient=true",
+        "model.coupling=mixture",
+        says=["model: memory_efficient", "bijections.3.elementwise (MixtureLogistic)", "set memory_efficient=false"],
+    ),
     "negative learning rate": train("optimizer.lr=-1", says=["optimizer", "learning rate", "-1"]),
     "two channels": photos("data.image_shape=[2,16,16]", says=["image_shape", "C = 1 (grey) or 3 (colour)", "2"]),
     "batch larger than the set": train("data.batch_size=2000", says=["1500 training images", "batch", "2000"]),

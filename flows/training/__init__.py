@@ -4,12 +4,14 @@ from flows.training.check_config import check_arguments, check_config
 from flows.training.checkpoint import CheckpointError, check_resume, find_resume, load_flow, save_flow
 from flows.training.checkpoint_io import WholeCheckpointIO
 from flows.training.command_line import command_line
+from flows.training.data_wait import DataWait
 from flows.training.device import pick_device, set_tf32
 from flows.training.ema import PowerEMA
 from flows.training.graceful_stop import GracefulStop
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.image_grids import ImageGrids
 from flows.training.lit import LitFlow
+from flows.training.malloc import keep_freed_memory
 from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.muon import Muon
@@ -30,6 +32,7 @@ from flows.training.wandb_logger import UnstoppableWandb
 
 __all__ = [
     "CheckpointError",
+    "DataWait",
     "GracefulStop",
     "ImageAverage",
     "ImageGrids",
@@ -59,6 +62,7 @@ __all__ = [
     "hold",
     "image_grid",
     "is_sweep",
+    "keep_freed_memory",
     "load_flow",
     "new_run_id",
     "pick_device",

@@ -51,6 +51,8 @@ def explain(error: BaseException) -> str:
             return _out_of_memory(text)
         case RuntimeError() if "can't allocate memory" in text:
             return _out_of_memory(text)
+        case RuntimeError() if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+            return f"torch.compile failed: install a C++ compiler, or set compile=false ({text.partition('. ')[0]})"
         case RuntimeError() if "gloo" in text or "NCCL" in text:
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
@@ -92,5 +94,5 @@ def _out_of_memory(text: str) -> str:
     at = f" at {asked[1]} more" if asked else ""
     return (
         f"out of memory{at}: make data.batch_size or data.eval_batch_size smaller "
-        "(trainer.accumulate_grad_batches makes up for it), or set training.memory_efficient=true"
+        "(trainer.accumulate_grad_batches makes up for it), or set model.memory_efficient=true"
     )

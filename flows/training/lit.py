@@ -15,11 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data import Batch
 from flows.arguments import choose, require_positive
-from flows.bijection import Chain
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
 from flows.noise import uniform_noise
+from flows.rebuild import DRIFT_LIMIT, largest_drift, least_exact
 from flows.training.checkpoint import SPEC_KEY
 from flows.training.metric import Average, ImageAverage
 from flows.training.ranks import mean_over_ranks
@@ -43,7 +43,7 @@ class LitFlow(L.LightningModule):
         num_val_draws: noise draws an image in validation.
         num_test_draws: noise draws an image in the test.
         eval_seed: of the noise of validation and test.
-        memory_efficient: train in memory that does not grow with the number of steps, for more time a step.
+        compile: compile the flow's forward pass and its gradient (torch.compile) once it is initialised.
         on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" it and count.
 
     Raises:
@@ -61,7 +61,7 @@ class LitFlow(L.LightningModule):
         num_val_draws: int = 1,
         num_test_draws: int = 4,
         eval_seed: int = 0,
-        memory_efficient: bool = False,
+        compile: bool = False,
         on_nonfinite: str = "raise",
     ) -> None:
         super().__init__()
@@ -70,9 +70,6 @@ class LitFlow(L.LightningModule):
             optimizer(flow.named_parameters())
         except ValueError as error:
             raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
-        for module in flow.modules():
-            if isinstance(module, Chain):
-                module.memory_efficient = memory_efficient
         self.flow = flow
         self.make_optimizer = optimizer
         self.schedule = schedule
@@ -81,8 +78,10 @@ class LitFlow(L.LightningModule):
         self.num_val_draws = num_val_draws
         self.num_test_draws = num_test_draws
         self.eval_seed = eval_seed
+        self.compiles = compile
         self.skips = choose("on_nonfinite", {"raise": False, "skip": True}, on_nonfinite)
         self.skipped_steps = 0
+        self.warned_of_drift = False
         self._losses: list[Tensor] = []
         self.bits = ImageAverage()
         self.test_average: Average | None = None
@@ -107,6 +106,8 @@ class LitFlow(L.LightningModule):
             self.flow.to(self.device)  # Lightning moves it later only
             images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
+        if self.compiles and stage == "fit":
+            self.flow.compile()
 
     def _training_noise(self, index: Tensor) -> Tensor:
         return uniform_noise(index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
@@ -129,11 +130,30 @@ class LitFlow(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Stop by asking for it, so that Lightning validates what the last steps learned."""
+        """Watch what memory-flat training rebuilds; stop by asking to, so that Lightning validates the last steps."""
+        if self.flow.memory_efficient and (drift := largest_drift(self.flow)) is not None:
+            self.log("train/reconstruction_drift", drift, batch_size=1)
+            if self.global_step % self.trainer.log_every_n_steps == 0 and not self.warned_of_drift:  # type: ignore[attr-defined]
+                self._warn_of_drift(drift.item(), batch)
         if 0 < self.trainer.max_steps <= self.global_step:
             self.trainer.should_stop = True
         if self.trainer.should_stop:
             self.trainer.check_val_every_n_epoch = 1
+
+    def _warn_of_drift(self, drift: float, batch: Batch) -> None:
+        if not DRIFT_LIMIT < drift < math.inf:
+            return
+        self.warned_of_drift = True
+        images, labels, index = batch
+        name, error = least_exact(self.flow, images, self.label(labels), self._training_noise(index))
+        log.warning(
+            "after step %d inputs are rebuilt with an error of %.2g, and gradients suffer: the layer that rebuilds its "
+            "own input worst is %s, with %.2g; set model.memory_efficient=false or a lower optimizer.lr",
+            self.global_step,
+            drift,
+            name,
+            error,
+        )
 
     def configure_gradient_clipping(
         self,
@@ -190,6 +210,8 @@ class LitFlow(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer with its schedule, stepped every step."""
         optimizer = self.make_optimizer(self.flow.named_parameters())
+        # Fused optimizers would unscale gradients themselves, after they are clipped and looked at.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, self.progress(step)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -45,7 +45,7 @@ class Muon(Adam):
         if not 0 <= momentum < 1:
             raise ValueError(f"Invalid momentum: {momentum}")
         parameters = list(named_parameters)
-        super().__init__(parameters, lr=lr, betas=betas, foreach=True)
+        super().__init__(parameters, lr=lr, betas=betas, fused=True)
         self.kernels = [p for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]
         self.momentum = momentum
         self.num_iterations = num_iterations

@@ -7,11 +7,14 @@ import lightning as L
 import torch
 
 from data import Batch
+from flows.training.data_wait import DataWait
 from flows.training.ranks import mean_over_ranks
 
 
 class Throughput(L.Callback):
     """Log training images a second of wall time, over all ranks, and at validation the seconds and images so far.
+
+    With the trainer's profiler a `DataWait`, the part of the time that training waited for data is logged too.
 
     The time that validation takes is left out, in the limits too.
 
@@ -35,6 +38,7 @@ class Throughput(L.Callback):
         self.seconds = 0.0
         self._pending_images = 0
         self._since = 0.0
+        self._waited = 0.0
 
     @property
     def images_per_second(self) -> float:
@@ -43,11 +47,11 @@ class Throughput(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._since = time.perf_counter()
+        self._count(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count up to here."""
-        self._count()
+        self._count(trainer)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log, beside the validation's result."""
@@ -67,11 +71,14 @@ class Throughput(L.Callback):
         if self.done == 1:
             trainer.should_stop = True
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            pl_module.log("train/images_per_second", self._count(), prog_bar=True, batch_size=1)
+            images, seconds, waited = self._count(trainer)
+            pl_module.log("train/images_per_second", images / seconds, prog_bar=True, batch_size=1)
+            if isinstance(trainer.profiler, DataWait):  # type: ignore[attr-defined]
+                pl_module.log("train/data_wait", waited / seconds, batch_size=1)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the last steps."""
-        self._count()
+        self._count(trainer)
 
     def _look_at_limits(self, pl_module: L.LightningModule) -> None:
         totals = self.state_dict()
@@ -81,15 +88,17 @@ class Throughput(L.Callback):
             seconds = mean_over_ranks(torch.tensor(totals["seconds"], device=pl_module.device)).item()
             self.done = max(self.done, min(1.0, seconds / self.max_seconds))
 
-    def _count(self) -> float:
-        """Move the pending images to the totals and return their images a second."""
+    def _count(self, trainer: L.Trainer) -> tuple[int, float, float]:
+        """Move the pending images to the totals; return them, their seconds, and those of these spent on waiting."""
         now = time.perf_counter()
-        images, seconds = self._pending_images, now - self._since
-        self._pending_images, self._since = 0, now
+        waited = trainer.profiler.seconds if isinstance(trainer.profiler, DataWait) else 0.0  # type: ignore[attr-defined]
+        counted = self._pending_images, now - self._since, waited - self._waited
+        self._pending_images, self._since, self._waited = 0, now, waited
+        images, seconds, _ = counted
         if images:
             self.images += images
             self.seconds += seconds
-        return images / seconds
+        return counted
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run goes on counting from."""

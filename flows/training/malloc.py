@@ -1,0 +1,24 @@
+"""How the C library hands memory to tensors on the CPU."""
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
+
+LARGEST_THRESHOLD = 32 * 2**20
+"""The largest that glibc takes for M_MMAP_THRESHOLD on 64-bit machines."""
+
+
+def keep_freed_memory() -> None:
+    """Have freed memory kept for the next tensor of this process, up to 32 MiB each.
+
+    By default glibc gives the pages of larger tensors back to the kernel, which clears them anew for every activation
+    of every step. Where the C library is another one, nothing changes.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
