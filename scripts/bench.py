@@ -65,11 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report["shapes"].append(result)
             for rows in time_table(result), fact_table(result):
                 console.print(as_rich(rows))
-        write(report, told.folder)
+            write(report, told.folder)
         if told.growth:
             report["growth"] = measure_growth(builders, told.rounds, device, tell=status.update)
+            write(report, told.folder)
             plot_growth(report["growth"], told.folder / "growth.png")
-    write(report, told.folder)
     console.print(f"{told.folder}: bench.json, bench.md{', growth.png' if told.growth else ''}")
 
 
