@@ -3,7 +3,8 @@
 This package knows no config, logger, file or trainer; `flows.training` does.
 """
 
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.glow import Glow
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize

@@ -1,5 +1,7 @@
 """Activation normalisation."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ class ActNorm(ChannelLinear, DataDependent):
     (Glow, section 3.1, in the order of the original release: shift, then scale.)
     """
 
+    needs_matrix = False
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
@@ -25,12 +29,14 @@ class ActNorm(ChannelLinear, DataDependent):
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale)
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        scale = self.log_scale.exp()
-        return torch.diag(scale), self.bias * scale
+    @staticmethod
+    def affine(layers: Sequence["ActNorm"]) -> tuple[Tensor, Tensor]:
+        scales = torch.stack([layer.log_scale for layer in layers]).exp()
+        return torch.diag_embed(scales), torch.stack([layer.bias for layer in layers]) * scales
 
-    def log_abs_det(self) -> Tensor:
-        return self.log_scale.sum()
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["ActNorm"]) -> Tensor:
+        return torch.stack([layer.log_scale for layer in layers]).sum(1)
 
     vjp = Bijection.vjp
 

@@ -1,12 +1,11 @@
-"""The contract every transform keeps, and its composition."""
+"""The contract that every transform keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from flows.memory_flat import backward_through, memory_flat
+from flows.memory_flat import backward_through
 
 
 class Bijection(nn.Module, ABC):
@@ -66,42 +65,3 @@ def pull_back(bijection: Bijection, x: Tensor, grad_z: Tensor, grad_log_det: Ten
     backward_through(outputs, (grad_z, grad_log_det))
     assert x.grad is not None
     return x.grad
-
-
-class Chain(Bijection):
-    """The composition of bijections, applied in the order given."""
-
-    memory_efficient = False
-    """Whether training keeps the ends alone and rebuilds what is between, going back (see `memory_flat`)."""
-
-    drift: Tensor | None = None
-    """How far what the last backward pass rebuilt was from the truth, where it had gone furthest; None before."""
-
-    def __init__(self, *bijections: Bijection) -> None:
-        super().__init__()
-        self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
-
-    def __iter__(self) -> Iterator[Bijection]:
-        return iter(self.bijections)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        flat = self.memory_efficient and len(self.bijections) > 0 and torch.is_grad_enabled()
-        return memory_flat(self, x) if flat else self.compose(x)
-
-    def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what `forward` does, one bijection after the other."""
-        total = x.new_zeros(x.shape[0])
-        for bijection in self.bijections:
-            x, log_det = bijection(x)
-            total = total + log_det
-        return x, total
-
-    def inverse(self, z: Tensor) -> Tensor:
-        for bijection in reversed(self.bijections):
-            z = bijection.inverse(z)
-        return z
-
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
-        for bijection in reversed(self.bijections):
-            z, grad_z = bijection.vjp(z, grad_z, grad_log_det)
-        return z, grad_z

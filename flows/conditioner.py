@@ -8,24 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from flows.actnorm import ActNorm
+from flows.conv_relu import ScaledConv2d, conv_relu
+from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
-
-
-class ScaledConv2d(nn.Conv2d):
-    """A same-size convolution whose output channels are scaled: (conv(x) + bias) * exp(gain * log_scale).
-
-    The scale is folded into the kernel, so it costs no pass over the image.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, gain: float = 1.0) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        self.gain = gain
-        self.log_scale = nn.Parameter(torch.zeros(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
-        scale = (self.gain * self.log_scale).exp()
-        return self._conv_forward(x, self.weight * scale[:, None, None, None], self.bias * scale)
 
 
 class ActNormConv2d(ScaledConv2d, DataDependent):
@@ -88,6 +73,15 @@ class ConvNet(nn.Sequential):
             nn.ReLU(inplace=True),
             ZeroConv2d(hidden_channels, out_channels),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or any(map(is_hooked, self)):
+            for layer in self:
+                x = layer(x)
+            return x
+        for layer in self:
+            x = layer(x) if isinstance(layer, nn.Hardtanh) else x
+        return conv_relu(x, [layer for layer in self if isinstance(layer, nn.Conv2d)])
 
 
 def plain_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:

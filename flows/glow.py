@@ -7,7 +7,8 @@ from torch import nn
 
 from flows.actnorm import ActNorm
 from flows.arguments import check_image_shape, choose, require_positive
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
 from flows.coupling import Coupling
 from flows.dequantize import Dequantize
@@ -45,7 +46,7 @@ class Glow(ImageFlow):
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
             "additive", or "mixture" (Flow++'s: no longer Glow's, and to be reported so).
-        scale: "sigmoid" (the original release's), "tanh2", "tanh4" or "learned_tanh".
+        scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
         input_limit: what the networks of couplings and splits read is clamped to [-input_limit, input_limit], which
             keeps deep flows stable at high learning rates; None for no limit (the original release's).

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from flows.dequantize import Dequantize
-from flows.linear import inverses_at_hand
 from flows.multiscale import Multiscale
 
 
@@ -98,8 +97,7 @@ class ImageFlow(nn.Module):
 
     def decode(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
         """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for."""
-        with inverses_at_hand(self.multiscale):
-            return self.dequantize.inverse(self.multiscale.inverse(zs, label))
+        return self.dequantize.inverse(self.multiscale.inverse(zs, label))
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], temperature: float = 1.0, label: Tensor | None = None) -> Tensor:

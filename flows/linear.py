@@ -1,17 +1,19 @@
 """Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.initialize import DataDependent
 from flows.memory_flat import backward_through
+
+Affine = tuple[Tensor, Tensor]
+"""`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
@@ -23,92 +25,128 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 class ChannelLinear(Bijection):
     """`z = W x + b` at every pixel, with `W` a `(C, C)` matrix.
 
-    Matrices stay at the precision of the parameters under autocast, and the inverse is computed in float64.
+    Matrices stay at the precision of the parameters under autocast, and are inverted in float64. Those of several
+    layers of one kind are computed together, which takes far fewer operators than each by itself.
     """
 
     channels: int
 
-    at_hand: tuple[Tensor, Tensor] | None = None
-    """W^-1 and -W^-1 b while `inverses_at_hand` keeps them."""
+    needs_matrix = True
+    """Whether the layer runs as a matrix, also when it stands alone."""
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What layers whose matrices are computed together have in common."""
+        return type(self), self.channels
+
+    @staticmethod
     @abstractmethod
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """Return `W` `(C, C)` and `b` `(C,)`."""
+    def affine(layers: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Return `W` `(N, C, C)` and `b` `(N, C)` of N layers of this kind."""
 
-    def log_abs_det(self) -> Tensor:
-        """Return the scalar log|det W|, in nats a pixel."""
-        weight, _ = self.affine()
-        return torch.linalg.slogdet(weight.double()).logabsdet.to(weight.dtype)
+    @classmethod
+    def log_abs_det(cls, layers: Sequence[Any]) -> Tensor:
+        """Return log|det W| `(N,)` of N layers of this kind, in nats a pixel."""
+        weights, _ = cls.affine(layers)
+        return torch.linalg.slogdet(weights.double()).logabsdet.to(weights.dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self.check_shape(x)
-        with full_precision(x):
-            z = apply_linear(x, *self.affine())
-            return z, (x.shape[2] * x.shape[3] * self.log_abs_det()).expand(x.shape[0])
+        (affine,), (log_abs_det,) = affines([self], x), log_abs_dets([self], x)
+        return self.transform(x, affine, log_abs_det)
+
+    def transform(self, x: Tensor, affine: Affine, log_abs_det: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `forward` does, given what it computes from the parameters."""
+        return self.apply_affine(x, affine), (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
-        self.check_shape(z)
-        with full_precision(z):
-            return apply_linear(z, *(self.at_hand or invert([self.affine()])[0]))
+        (inverse,) = inverses([self], z)
+        return self.apply_affine(z, inverse)
+
+    def apply_affine(self, x: Tensor, affine: Affine) -> Tensor:
+        """Return the map of every pixel of `x` by a matrix and an offset."""
+        self.check_shape(x)
+        with full_precision(x):
+            return apply_linear(x, *affine)
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Bijection.vjp`, with no second forward pass: the gradients of a linear map are products of matrices."""
-        with torch.enable_grad(), full_precision(z):
-            weight, bias, log_abs_det = *self.affine(), self.log_abs_det()
-        with torch.no_grad(), full_precision(z):
-            x = apply_linear(z, *invert([(weight, bias)])[0])
-            grad_x = apply_linear(grad_z, weight.t(), None)
-            rows = grad_z.transpose(0, 1).flatten(1)
-            grad_weight = rows @ x.transpose(0, 1).flatten(1).t()
-            grad_log_abs_det = z.shape[2] * z.shape[3] * grad_log_det.sum()
-        backward_through((weight, bias, log_abs_det), (grad_weight, rows.sum(1), grad_log_abs_det))
+        with torch.enable_grad():
+            (affine,) = affines([self], z)
+        with torch.no_grad():
+            (inverse,) = inverses([self], z)
+        x, grad_x, grad_affine = self.pull_back(z, affine, inverse, grad_z, grad_log_det)
+        backward_through(affine, grad_affine)
         return x, grad_x
 
+    def pull_back(
+        self, z: Tensor, affine: Affine, inverse: Affine, grad_z: Tensor, grad_log_det: Tensor
+    ) -> tuple[Tensor, Tensor, Affine]:
+        """Do what `vjp` does, given the matrices, and return the gradient with respect to `affine` as well.
 
-def apply_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        It takes no second forward pass: the gradients of a linear map are products of matrices, and that of log|det W|
+        is the transpose of W^-1.
+        """
+        with torch.no_grad(), full_precision(z):
+            x = self.apply_affine(z, inverse)
+            rows = as_rows(grad_z)
+            grad_x = as_image(rows @ affine[0], grad_z)
+            grad_log_abs_det = z.shape[2] * z.shape[3] * grad_log_det.sum()
+            grad_weight = torch.addmm(inverse[0].t() * grad_log_abs_det, rows.t(), as_rows(x))
+            return x, grad_x, (grad_weight, rows.sum(0))
+
+
+def apply_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return `weight @ x + bias` at every pixel of `x` `(B, C, H, W)`."""
-    return F.conv2d(x, weight[:, :, None, None], bias)
+    return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
 
 
-def invert(affines: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Return W^-1 and -W^-1 b of every (W, b), all `(C, C)` and `(C,)`, computed together in float64."""
-    weights, biases = (torch.stack(parts).double() for parts in zip(*affines, strict=True))
-    inverses = torch.linalg.inv(weights)
-    offsets = -(inverses @ biases[..., None])[..., 0]
-    dtype = affines[0][0].dtype
-    return list(zip(inverses.to(dtype), offsets.to(dtype), strict=True))
+def as_rows(x: Tensor) -> Tensor:
+    """Return the pixels of `x` `(B, C, H, W)` as rows `(B * H * W, C)`: a view where `x` is in channels_last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-@contextmanager
-def inverses_at_hand(module: nn.Module) -> Iterator[None]:
-    """Compute the inverses of all matrices in `module` once, and forget them at the end.
-
-    Nothing outlives the block: weights may change without notice afterwards, as averaging them does.
-    """
-    by_size: dict[int, list[ChannelLinear]] = {}
-    for layer in outermost_linears(module):
-        by_size.setdefault(layer.channels, []).append(layer)
-    layers = [layer for group in by_size.values() for layer in group]
-    try:
-        for group in by_size.values():
-            with full_precision(next(group[0].parameters(), torch.empty(0))):
-                inverses = invert([layer.affine() for layer in group])
-            for layer, inverse in zip(group, inverses, strict=True):
-                layer.at_hand = inverse
-        yield
-    finally:
-        for layer in layers:
-            layer.at_hand = None
+def as_image(rows: Tensor, like: Tensor) -> Tensor:
+    """Return the images in the shape of `like` whose pixels are `rows`: a view in channels_last."""
+    batch_size, channels, height, width = like.shape
+    return rows.view(batch_size, height, width, channels).permute(0, 3, 1, 2)
 
 
-def outermost_linears(module: nn.Module) -> Iterator["ChannelLinear"]:
-    """Return the layers in `module` that are inverted as matrices, not those folded into others."""
-    for child in module.children():
-        if isinstance(child, ChannelLinear):
-            if type(child).inverse is ChannelLinear.inverse:
-                yield child
-        else:
-            yield from outermost_linears(child)
+def alike(layers: Sequence[ChannelLinear]) -> list[list[ChannelLinear]]:
+    """Return the layers by kind."""
+    by_kind: dict[tuple[Any, ...], list[ChannelLinear]] = {}
+    for layer in layers:
+        by_kind.setdefault(layer.kind, []).append(layer)
+    return list(by_kind.values())
+
+
+def affines(layers: Sequence[ChannelLinear], x: Tensor) -> list[Affine]:
+    """Return the matrices of all layers, computed together as far as these are of one kind, on the device of `x`."""
+    found: dict[ChannelLinear, Affine] = {}
+    with full_precision(x):
+        for group in alike(layers):
+            found.update(zip(group, zip(*group[0].affine(group), strict=True), strict=True))
+    return [found[layer] for layer in layers]
+
+
+def log_abs_dets(layers: Sequence[ChannelLinear], x: Tensor) -> list[Tensor]:
+    """Return log|det W| of all layers, likewise."""
+    found: dict[ChannelLinear, Tensor] = {}
+    with full_precision(x):
+        for group in alike(layers):
+            found.update(zip(group, group[0].log_abs_det(group), strict=True))
+    return [found[layer] for layer in layers]
+
+
+def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[Affine]:
+    """Return W^-1 and -W^-1 b of all layers, likewise, computed in float64."""
+    found: dict[ChannelLinear, Affine] = {}
+    with full_precision(z):
+        for group in alike(layers):
+            weights, biases = group[0].affine(group)
+            inverted = torch.linalg.inv(weights.double())
+            offsets = -(inverted @ biases.double()[..., None])[..., 0]
+            dtype = weights.dtype
+            found.update(zip(group, zip(inverted.to(dtype), offsets.to(dtype), strict=True), strict=True))
+    return [found[layer] for layer in layers]
 
 
 class Permutation(ChannelLinear):
@@ -118,6 +156,7 @@ class Permutation(ChannelLinear):
         order: `(C,)` int64, each of 0..C-1 once; kept as a buffer.
     """
 
+    needs_matrix = False
     order: Tensor
 
     def __init__(self, order: Tensor) -> None:
@@ -135,13 +174,16 @@ class Permutation(ChannelLinear):
         """Draw a fixed order from torch's global generator."""
         return cls(torch.randperm(channels))
 
-    def affine(self) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def affine(layers: Sequence["Permutation"]) -> tuple[Tensor, Tensor]:
+        orders = torch.stack([layer.order for layer in layers])
         dtype = torch.get_default_dtype()
-        weight = torch.eye(self.channels, dtype=dtype, device=self.order.device)[self.order]
-        return weight, weight.new_zeros(self.channels)
+        weights = torch.eye(layers[0].channels, dtype=dtype, device=orders.device)[orders]
+        return weights, weights.new_zeros(orders.shape)
 
-    def log_abs_det(self) -> Tensor:
-        return torch.zeros((), device=self.order.device)
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["Permutation"]) -> Tensor:
+        return torch.zeros(len(layers), device=layers[0].order.device)
 
     vjp = Bijection.vjp
 
@@ -162,8 +204,10 @@ class InvertibleConv1x1(ChannelLinear):
         self.channels = channels
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, channels)))
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        return self.weight, self.weight.new_zeros(self.channels)
+    @staticmethod
+    def affine(layers: Sequence["InvertibleConv1x1"]) -> tuple[Tensor, Tensor]:
+        weights = torch.stack([layer.weight for layer in layers])
+        return weights, weights.new_zeros(weights.shape[:2])
 
 
 class InvertibleConv1x1LU(ChannelLinear):
@@ -186,13 +230,19 @@ class InvertibleConv1x1LU(ChannelLinear):
         self.upper = nn.Parameter(upper.triu(1))
         self.log_s = nn.Parameter(diagonal.abs().log())
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        lower = self.lower.tril(-1) + torch.eye(self.channels, dtype=self.lower.dtype, device=self.lower.device)
-        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
-        return self.permutation @ lower @ upper, self.log_s.new_zeros(self.channels)
+    @staticmethod
+    def affine(layers: Sequence["InvertibleConv1x1LU"]) -> tuple[Tensor, Tensor]:
+        permutations, signs, lowers, uppers, log_ss = (
+            torch.stack([getattr(layer, name) for layer in layers])
+            for name in ("permutation", "sign", "lower", "upper", "log_s")
+        )
+        lower = lowers.tril(-1) + torch.eye(layers[0].channels, dtype=lowers.dtype, device=lowers.device)
+        upper = uppers.triu(1) + torch.diag_embed(signs * log_ss.exp())
+        return permutations @ lower @ upper, torch.zeros_like(log_ss)
 
-    def log_abs_det(self) -> Tensor:
-        return self.log_s.sum()
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["InvertibleConv1x1LU"]) -> Tensor:
+        return torch.stack([layer.log_s for layer in layers]).sum(1)
 
 
 class Folded(ChannelLinear, DataDependent):
@@ -203,17 +253,24 @@ class Folded(ChannelLinear, DataDependent):
         self.channels = members[0].channels
         self.members: Sequence[ChannelLinear] = nn.ModuleList(members)  # type: ignore[assignment]
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        first, *rest = self.members
-        weight, bias = first.affine()
-        for member in rest:
-            next_weight, next_bias = member.affine()
-            next_weight = next_weight.to(weight.dtype)
-            weight, bias = next_weight @ weight, next_weight @ bias + next_bias
-        return weight, bias
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return type(self), *(member.kind for member in self.members)
 
-    def log_abs_det(self) -> Tensor:
-        return torch.stack([member.log_abs_det() for member in self.members]).sum()
+    @staticmethod
+    def affine(layers: Sequence["Folded"]) -> tuple[Tensor, Tensor]:
+        first, *rest = zip(*(layer.members for layer in layers), strict=True)
+        weights, biases = first[0].affine(first)
+        for members in rest:
+            next_weights, next_biases = members[0].affine(members)
+            next_weights = next_weights.to(weights.dtype)
+            weights, biases = next_weights @ weights, (next_weights @ biases[..., None])[..., 0] + next_biases
+        return weights, biases
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["Folded"]) -> Tensor:
+        parts = zip(*(layer.members for layer in layers), strict=True)
+        return torch.stack([members[0].log_abs_det(members) for members in parts]).sum(0)
 
     def initialize(self, x: Tensor) -> None:
         for member in self.members:

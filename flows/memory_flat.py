@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 if TYPE_CHECKING:
-    from flows.bijection import Chain
+    from flows.chain import Chain
 
 
 def memory_flat(chain: Chain, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,7 +31,7 @@ def memory_flat(chain: Chain, x: Tensor) -> tuple[Tensor, Tensor]:
     return _MemoryFlat.apply(chain, x, *chain.parameters())
 
 
-def backward_through(outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> None:
+def backward_through(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     """Backpropagate `gradients` through those `outputs` that depend on anything trainable."""
     pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
     torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
@@ -45,12 +46,10 @@ class _Vjp(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradient with respect to `x`, and how far the rebuilt output of the first bijection is off."""
-        first, *others = self.chain.bijections
-        for bijection in reversed(others):
-            z, grad_z = bijection.vjp(z, grad_z, grad_log_det)
+        z, grad_z = self.chain.vjp(z, grad_z, grad_log_det, start=1)
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            true_z, log_det = first(x)
+            true_z, log_det = self.chain.bijections[0](x)
         backward_through((true_z, log_det), (grad_z, grad_log_det))
         assert x.grad is not None
         return x.grad, (true_z - z).detach().abs().max()

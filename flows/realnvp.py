@@ -5,7 +5,8 @@ from functools import partial
 
 from flows.actnorm import ActNorm
 from flows.arguments import check_image_shape, choose, require_positive
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.conditioner import ResNet
 from flows.coupling import Coupling
 from flows.dequantize import Dequantize
@@ -32,7 +33,7 @@ class RealNVP(ImageFlow):
         num_bits: bits of each grey level, 1 to 8.
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
-        scale: "learned_tanh" (the paper's), "tanh2", "tanh4" or "sigmoid".
+        scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
         top_prior: "standard" (the paper's), "channel" or "position".
         num_classes: number of labels for a class-conditional top prior; None for none.
 

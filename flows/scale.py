@@ -1,7 +1,6 @@
 """Scale functions: how a conditioner's raw output becomes the log scale of a coupling."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,15 +19,16 @@ class SigmoidScale(nn.Module):
 
 
 class BoundedScale(nn.Module):
-    """scale = exp(limit * tanh(raw / limit)): the identity at start, between exp(-limit) and exp(limit)."""
+    """scale = exp(4 tanh(raw / 4)): the identity at start, between exp(-4) and exp(4)."""
 
-    def __init__(self, channels: int, limit: float) -> None:
+    LIMIT = 4.0
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.limit = limit
 
     def forward(self, raw: Tensor) -> Tensor:
         """Return log scale, the shape of `raw`."""
-        return self.limit * torch.tanh(raw / self.limit)
+        return self.LIMIT * torch.tanh(raw / self.LIMIT)
 
 
 class LearnedTanhScale(nn.Module):
@@ -45,8 +45,7 @@ class LearnedTanhScale(nn.Module):
 
 SCALES: dict[str, Callable[[int], nn.Module]] = {
     "sigmoid": SigmoidScale,
-    "tanh2": partial(BoundedScale, limit=2.0),
-    "tanh4": partial(BoundedScale, limit=4.0),
+    "tanh4": BoundedScale,
     "learned_tanh": LearnedTanhScale,
 }
 """Choices of `scale`."""

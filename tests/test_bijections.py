@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from flows.actnorm import ActNorm
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.conditioner import HIDDEN_CONVS, ConvNet, ResNet
 from flows.coupling import Coupling
 from flows.elementwise import COUPLINGS
@@ -28,7 +29,7 @@ CHANNELS = 4
 
 def coupling(
     name: str = "affine",
-    scale: str = "tanh2",
+    scale: str = "tanh4",
     mask: type[ChannelMask | CheckerboardMask] = ChannelMask,
     swap: bool = False,
     conditioner: Callable[..., torch.nn.Module] | None = None,
@@ -171,7 +172,7 @@ def test_initialisation_survives_a_constant_channel() -> None:
 @pytest.mark.parametrize("name", ["conv1x1", "conv1x1_lu"])
 def test_1x1_convolutions_start_orthogonal(name: str) -> None:
     layer = PERMUTATIONS[name](6)
-    (weight, _), log_abs_det = layer.affine(), layer.log_abs_det()
+    ((weight,), _), (log_abs_det,) = layer.affine([layer]), layer.log_abs_det([layer])
     torch.testing.assert_close(weight @ weight.T, torch.eye(6))
     torch.testing.assert_close(log_abs_det, torch.zeros(()))
 

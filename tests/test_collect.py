@@ -36,12 +36,12 @@ def complete(val: float) -> dict[str, Any]:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     fixed = {"data": "digits", "run_id": "mine"}
-    make_run(tmp_path / "0", {**fixed, "optimizer.lr": "0.001", "model.scale": "tanh2"}, **complete(4.2))
+    make_run(tmp_path / "0", {**fixed, "optimizer.lr": "0.001", "model.scale": "tanh4"}, **complete(4.2))
     make_run(tmp_path / "1", {**fixed, "optimizer.lr": "0.01", "model.scale": "sigmoid"}, **complete(4.1))
     make_run(tmp_path / "2", {**fixed, "optimizer.lr": "1", "model.scale": "sigmoid"}, status="failed", error="a | b")
     make_run(tmp_path / "3", {**fixed, "optimizer.lr": "0.1", "model.scale": "sigmoid"}, status="running")
-    make_run(tmp_path / "4", {**fixed, "optimizer.lr": "0.1", "model.scale": "tanh2"})
-    damaged = make_run(tmp_path / "5", {**fixed, "optimizer.lr": "0.2", "model.scale": "tanh2"}, **complete(1.0))
+    make_run(tmp_path / "4", {**fixed, "optimizer.lr": "0.1", "model.scale": "tanh4"})
+    damaged = make_run(tmp_path / "5", {**fixed, "optimizer.lr": "0.2", "model.scale": "tanh4"}, **complete(1.0))
     (damaged / "summary.json").write_text("{")
     (tmp_path / ".submitit/7_0").mkdir(parents=True)
     return tmp_path

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,3 +71,26 @@ def test_a_run_interrupted_at_the_end_of_an_epoch_goes_on_to_the_same_end(
     assert f"interrupted after step {step}, which is stored" in stopped.stderr
     assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
     assert_same_run(uninterrupted, tmp_path / "outputs/mine")
+
+
+LATE_WARNING = """
+import os, signal
+from flows.training import GracefulStop
+
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGUSR1):
+        kill(pid, number)
+
+
+GracefulStop("checkpoints").setup(None, None, "fit")
+os.kill(os.getpid(), signal.SIGUSR1)
+late = Late()
+"""
+
+
+def test_a_warning_that_comes_while_python_shuts_down_does_not_make_a_finished_job_a_failed_one() -> None:
+    environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train"}
+    done = subprocess.run([sys.executable, "-c", LATE_WARNING], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("stopping") == 1

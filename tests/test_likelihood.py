@@ -76,7 +76,7 @@ def test_a_linear_gaussian_model_has_its_analytic_value() -> None:
 def test_all_small_images_together_have_the_mass_of_the_cube() -> None:
     """All 256 2-bit 1x2x2 images: the sum of their probabilities is the density's mass in the cube."""
     flow = flows.build(
-        "glow", image_shape=SHAPE, num_levels=1, num_steps=2, hidden_channels=8, num_bits=2, scale="tanh2"
+        "glow", image_shape=SHAPE, num_levels=1, num_steps=2, hidden_channels=8, num_bits=2, scale="tanh4"
     )
     grey = torch.cartesian_prod(*[torch.arange(4)] * 4).view(-1, *SHAPE)
     images = (64 * grey).to(torch.uint8)
@@ -106,7 +106,7 @@ def test_all_small_images_together_have_the_mass_of_the_cube() -> None:
 @pytest.mark.parametrize("coupling", ["affine", "mixture"])
 def test_the_mass_of_all_small_images_and_of_samples_outside_of_the_cube_is_one(coupling: str) -> None:
     """Gaussianize maps the cube to nearly all of space, so that little of a flow's mass is outside of it."""
-    spec = {"num_levels": 1, "num_steps": 2, "hidden_channels": 8, "num_bits": 2, "scale": "tanh2"}
+    spec = {"num_levels": 1, "num_steps": 2, "hidden_channels": 8, "num_bits": 2, "scale": "tanh4"}
     flow = flows.build("glow", image_shape=SHAPE, preprocess="gaussianize", coupling=coupling, **spec)
     images = (64 * torch.cartesian_prod(*[torch.arange(4)] * 4).view(-1, *SHAPE)).to(torch.uint8)
     flows.initialize(flow, images)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 import flows
 from flows import rebuild
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.likelihood import bits_per_dim
 from scripts.benchmark.memory import peak_bytes
 from tests.perturb import perturb

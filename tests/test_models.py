@@ -162,7 +162,7 @@ def test_initialisation_standardises_every_normalised_activation() -> None:
             "divisible by 16, got 28x28: choose a smaller num_levels, or images of 16 or 32 pixels in place of 28",
         ),
         ({"num_levels": 0}, "num_levels is a whole number of at least 1, got 0"),
-        ({"scale": "tanh3"}, "scale is one of sigmoid, tanh2, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh"),
+        ({"scale": "tanh3"}, "scale is one of sigmoid, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh"),
         ({"coupling": "afine"}, "did you mean 'affine'"),
         ({"top_prior": "learned"}, "top_prior is one of position, channel, standard"),
         ({"name": "glows"}, "model is one of glow, realnvp.*; got 'glows' \\(did you mean 'glow'\\?\\)"),

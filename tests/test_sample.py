@@ -17,7 +17,7 @@ from flows.training import load_flow, save_flow
 from tests.perturb import perturb
 from tests.run import CONF
 
-SMALL = {"image_shape": (1, 8, 8), "num_levels": 2, "num_steps": 1, "hidden_channels": 4, "scale": "tanh2"}
+SMALL = {"image_shape": (1, 8, 8), "num_levels": 2, "num_steps": 1, "hidden_channels": 4, "scale": "tanh4"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Stopping a run without losing what it has computed."""
 
+import atexit
 import signal
 import sys
 from pathlib import Path
@@ -42,9 +43,10 @@ class GracefulStop(Checkpoint):
         self._handlers: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Listen to SLURM's warning from here to the end of the process, which it would kill otherwise."""
+        """Listen to SLURM's warning, which would kill the process otherwise, even while Python shuts down."""
         if is_slurm_job():
             signal.signal(self.WARNING, self._note)
+            atexit.register(signal.signal, self.WARNING, signal.SIG_IGN)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Listen, in place of Lightning, which would stop at a SIGTERM without storing."""

@@ -89,12 +89,12 @@ class Muon(Adam):
 
 
 def orthogonalize(matrices: Tensor, num_iterations: int) -> Tensor:
-    """Return U V^T, roughly, of matrices U S V^T: `(..., M, N)`, by Newton-Schulz iteration."""
+    """Return U V^T, roughly, of matrices U S V^T, `(B, M, N)`, by Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(num_iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

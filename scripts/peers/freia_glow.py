@@ -6,7 +6,8 @@ from functools import partial
 from FrEIA.modules import AllInOneBlock, InvertibleModule, IRevNetDownsampling
 from torch import Tensor
 
-from flows.bijection import Bijection, Chain
+from flows.bijection import Bijection
+from flows.chain import Chain
 from flows.image_flow import ImageFlow
 from scripts.peers.frame import framed, network
 

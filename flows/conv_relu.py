@@ -1,0 +1,95 @@
+"""Scaled convolutions with ReLU between, as one node of the graph."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class ScaledConv2d(nn.Conv2d):
+    """A same-size convolution whose output channels are scaled: (conv(x) + bias) * exp(gain * log_scale).
+
+    The scale is folded into the kernel, so it costs no pass over the image.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, gain: float = 1.0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.gain = gain
+        self.log_scale = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        scale = (self.gain * self.log_scale).exp()
+        return self._conv_forward(x, self.weight * column(scale), self.bias * scale)
+
+
+def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
+    """Return same-size convolutions of `x`, each but the last followed by ReLU.
+
+    What the modules give one after the other, with the same gradient, in less time: going back, ReLU's gradient
+    overwrites the one that it is made from, a bias' is a sum of its own, at which oneDNN is slow, and operators on
+    kernels and scales leave no nodes behind. Hooks of the modules do not run, and it cannot be differentiated twice.
+
+    Args:
+        x: `(B, C, H, W)`.
+        convs: with a bias, some of them a `ScaledConv2d`.
+    """
+    device, dtype = x.device.type, x.dtype
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    gains, parameters = [], []
+    for conv in convs:
+        scaled = isinstance(conv, ScaledConv2d)
+        gains.append(conv.gain if scaled else None)
+        parameters += [conv.weight, conv.bias, conv.log_scale if scaled else None]
+    return _ConvRelu.apply(dtype, gains, x, *parameters)
+
+
+class _ConvRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, gains: list[float | None], x: Tensor, *parameters: Tensor) -> Tensor:
+        saved: list[Tensor | None] = []
+        x = x.to(dtype)
+        for place, gain in enumerate(gains):
+            weight, bias, log_scale = parameters[3 * place : 3 * place + 3]
+            x = x.relu_() if place > 0 else x
+            if gain is None:
+                scale = None
+                folded, offset = weight.to(dtype), bias
+            else:
+                scale = (gain * log_scale).exp()
+                folded, offset = (weight * column(scale)).to(dtype), bias * scale
+            saved += [x, folded, bias, scale]
+            x = F.conv2d(x, folded, offset.to(dtype), padding=folded.shape[-1] // 2)
+        ctx.gains = gains
+        ctx.save_for_backward(*saved)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: list[Tensor | None] = []
+        for place, gain in reversed(list(enumerate(ctx.gains))):
+            x, folded, bias, scale = ctx.saved_tensors[4 * place : 4 * place + 4]
+            grad_bias = grad.sum((0, 2, 3))
+            padding, needed = [folded.shape[-1] // 2] * 2, [place > 0 or ctx.needs_input_grad[2], True, False]
+            grad, grad_weight, _ = torch.ops.aten.convolution_backward(
+                grad, x, folded, None, [1, 1], padding, [1, 1], False, [0, 0], 1, needed
+            )
+            if place > 0:
+                torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
+            grad_log_scale = None
+            if gain is not None:
+                grad_log_scale = (grad_weight * folded).sum((1, 2, 3))
+                grad_weight, grad_bias = grad_weight * column(scale), grad_bias * scale
+                grad_log_scale = gain * torch.addcmul(grad_log_scale, grad_bias, bias)
+            gradients = [grad_weight, grad_bias, grad_log_scale, *gradients]
+        return None, None, grad, *gradients
+
+
+def column(scale: Tensor) -> Tensor:
+    """Return a scale for each output channel `(out,)` so that it multiplies kernels `(out, in, k, k)`."""
+    return scale[:, None, None, None]
