@@ -5,7 +5,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from flows.memory_flat import backward_through
+from flows.pull_back import pull_back
+
+Vjp = tuple[Tensor, Tensor, list[Tensor | None]]
+"""What was rebuilt, the gradient with respect to `x`, and those with respect to parameters."""
 
 
 class Bijection(nn.Module, ABC):
@@ -35,7 +38,7 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: Tensor) -> Tensor:
         """Map latents back to data: the exact inverse of `forward`."""
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         """Backpropagate from the output alone: rebuild `x` from `z`, then differentiate `forward` at `x`.
 
         Args:
@@ -44,24 +47,24 @@ class Bijection(nn.Module, ABC):
             grad_log_det: gradient of the loss with respect to `log_det`, `(B,)`.
 
         Returns:
-            `x` and the gradient with respect to it. Gradients of parameters are accumulated into `.grad`.
+            `x`, the gradient with respect to it, and those with respect to each of `parameters()`, or None.
         """
         with torch.no_grad():
             x = self.inverse(z)
-        return x, pull_back(self, x, grad_z, grad_log_det)
+        _, grad_x, gradients = self.vjp_at(x, grad_z, grad_log_det)
+        return x, grad_x, gradients
+
+    def vjp_at(self, x: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        """As `vjp`, where `x` is known: it returns `z` in its place."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            z, log_det = self(x)
+        grad_x, *gradients = pull_back((z, log_det), (grad_z, grad_log_det), [x, *self.parameters()])
+        assert grad_x is not None
+        return z.detach(), grad_x, gradients
 
     def check_shape(self, x: Tensor) -> None:
         """Raise ValueError unless `x` is `(B, C, H, W)` with the channels this map was built for."""
         if x.dim() != 4 or self.channels not in (None, x.shape[1]):
             expected = f"(B, {self.channels or 'C'}, H, W)"
             raise ValueError(f"{type(self).__name__} expects {expected}, got {tuple(x.shape)}")
-
-
-def pull_back(bijection: Bijection, x: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Tensor:
-    """Return the gradient with respect to `x`, accumulating those of the parameters of `bijection`."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        outputs = bijection(x)
-    backward_through(outputs, (grad_z, grad_log_det))
-    assert x.grad is not None
-    return x.grad

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from flows.bijection import Bijection
+from flows.bijection import Bijection, Vjp
 from flows.hooks import is_hooked
-from flows.linear import ChannelLinear, affines, inverses, log_abs_dets
-from flows.memory_flat import backward_through, memory_flat
+from flows.linear import Affine, ChannelLinear, affines, inverses, log_abs_dets, run_as_matrices
+from flows.memory_flat import memory_flat
 
 
 class Chain(Bijection):
@@ -33,50 +33,34 @@ class Chain(Bijection):
 
     def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Do what `forward` does, one bijection after the other."""
-        linears = [layer for layer in matrices(self.bijections) if not is_hooked(layer)]
-        at_hand = dict(zip(linears, zip(affines(linears, x), log_abs_dets(linears, x), strict=True), strict=True))
+        prepared = self.prepare(x)
         log_dets = [x.new_zeros(x.shape[0])]
         for bijection in self.bijections:
-            if isinstance(bijection, ChannelLinear) and bijection in at_hand:
-                x, log_det = bijection.transform(x, *at_hand[bijection])
+            if isinstance(bijection, ChannelLinear) and bijection in prepared:
+                x, log_det = bijection.transform(x, *prepared[bijection])
             else:
                 x, log_det = bijection(x)
             log_dets.append(log_det)
         return x, torch.stack(log_dets).sum(0)
 
+    def prepare(self, x: Tensor) -> dict[Bijection, tuple[Affine, Tensor]]:
+        """Return what `transform` takes, computed together, of layers that no hooks want called by themselves."""
+        layers = [layer for layer in run_as_matrices(self.bijections) if not is_hooked(layer)]
+        return dict(zip(layers, zip(affines(layers, x), log_abs_dets(layers, x), strict=True), strict=True))
+
     def inverse(self, z: Tensor) -> Tensor:
-        linears = matrices(self.bijections)
-        at_hand = dict(zip(linears, inverses(linears, z), strict=True))
+        layers = run_as_matrices(self.bijections)
+        prepared = dict(zip(layers, inverses(layers, z), strict=True))
         for bijection in reversed(self.bijections):
-            if isinstance(bijection, ChannelLinear) and bijection in at_hand:
-                z = bijection.apply_affine(z, at_hand[bijection])
+            if isinstance(bijection, ChannelLinear) and bijection in prepared:
+                z = bijection.apply_affine(z, prepared[bijection])
             else:
                 z = bijection.inverse(z)
         return z
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-        """As `Bijection.vjp`, back to the input of bijection number `start`."""
-        bijections = self.bijections[start:]
-        linears = matrices(bijections)
-        with torch.enable_grad():
-            forwards = affines(linears, z)
-        with torch.no_grad():
-            backwards = inverses(linears, z)
-        at_hand = dict(zip(linears, zip(forwards, backwards, strict=True), strict=True))
-        outputs: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for bijection in reversed(bijections):
-            if isinstance(bijection, ChannelLinear) and bijection in at_hand:
-                affine, inverse = at_hand[bijection]
-                z, grad_z, grad_affine = bijection.pull_back(z, affine, inverse, grad_z, grad_log_det)
-                outputs += affine
-                gradients += grad_affine
-            else:
-                z, grad_z = bijection.vjp(z, grad_z, grad_log_det)
-        backward_through(outputs, gradients)
-        return z, grad_z
-
-
-def matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
-    """Return those of the bijections that run as matrices."""
-    return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.needs_matrix]
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        gradients: list[Tensor | None] = []
+        for bijection in reversed(self.bijections):
+            z, grad_z, of_parameters = bijection.vjp(z, grad_z, grad_log_det)
+            gradients = [*of_parameters, *gradients]
+        return z, grad_z, gradients

@@ -92,4 +92,4 @@ class _ConvRelu(torch.autograd.Function):
 
 def column(scale: Tensor) -> Tensor:
     """Return a scale for each output channel `(out,)` so that it multiplies kernels `(out, in, k, k)`."""
-    return scale[:, None, None, None]
+    return scale.view(-1, 1, 1, 1)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from flows.bijection import Bijection
+from flows.bijection import Bijection, Vjp
 from flows.elementwise import ElementwiseMap
 from flows.mask import ChannelMask, CheckerboardMask
-from flows.memory_flat import backward_through
+from flows.pull_back import pull_back
 
 
 class Coupling(Bijection):
@@ -50,18 +50,16 @@ class Coupling(Bijection):
         z1, z2 = self.mask.split(z)
         return self.mask.merge(z1, self.elementwise.inverse(z2, self.steer(z1)))
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         """As `Bijection.vjp`, with a single evaluation of the conditioner: it reads the part that stays."""
         z1, z2 = self.mask.split(z.detach())
+        grad_z1, grad_z2 = self.mask.split(grad_z)
         x1 = z1.requires_grad_()
         with torch.enable_grad():
             raw = self.steer(x1)
-        with torch.no_grad():
-            x2 = self.elementwise.inverse(z2, raw)
-        x2.requires_grad_()
-        with torch.enable_grad():
-            z2, log_scale = self.elementwise(x2, raw)
-            outputs = self.mask.merge(x1, z2), self.mask.select(log_scale).sum((1, 2, 3))
-        backward_through(outputs, (grad_z, grad_log_det))
-        assert x1.grad is not None and x2.grad is not None
-        return self.mask.merge(x1, x2).detach(), self.mask.merge(x1.grad, x2.grad)
+        grad_log_scale = self.mask.select(grad_log_det[:, None, None, None].expand_as(z2))
+        x2, grad_x2, grad_raw, of_elementwise = self.elementwise.vjp(z2, raw.detach(), grad_z2, grad_log_scale)
+        grad_x1, *of_conditioner = pull_back((raw,), (grad_raw,), [x1, *self.conditioner.parameters()])
+        assert grad_x1 is not None
+        x = self.mask.merge(x1.detach(), x2)
+        return x, self.mask.merge(grad_z1 + grad_x1, grad_x2), [*of_elementwise, *of_conditioner]

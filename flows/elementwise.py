@@ -7,6 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flows.pull_back import pull_back
+from flows.scale import PlainScale
+
+ElementwiseVjp = tuple[Tensor, Tensor, Tensor, list[Tensor | None]]
+"""What was rebuilt, and the gradients with respect to `x`, `raw` and parameters."""
+
 
 class ElementwiseMap(nn.Module):
     """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`."""
@@ -23,6 +29,28 @@ class ElementwiseMap(nn.Module):
     @abstractmethod
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         """Return the `x` that `forward` maps to `z`."""
+
+    def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
+        """Backpropagate from `z` and `raw` alone: rebuild `x`, then differentiate `forward`.
+
+        Args:
+            z: the output of `forward`.
+            raw: its second input.
+            grad_z: gradient of the loss with respect to `z`.
+            grad_log_derivative: and with respect to log|dz/dx|.
+
+        Returns:
+            `x`, the gradients with respect to it and to `raw`, and those with respect to each of `parameters()`.
+        """
+        with torch.no_grad():
+            x = self.inverse(z, raw)
+        x, raw = x.requires_grad_(), raw.detach().requires_grad_()
+        with torch.enable_grad():
+            outputs = self(x, raw)
+        inputs = [x, raw, *self.parameters()]
+        grad_x, grad_raw, *gradients = pull_back(outputs, (grad_z, grad_log_derivative), inputs)
+        assert grad_x is not None and grad_raw is not None
+        return x.detach(), grad_x, grad_raw, gradients
 
 
 class Additive(ElementwiseMap):
@@ -59,6 +87,17 @@ class Affine(ElementwiseMap):
         shift, raw_scale = raw.chunk(2, dim=1)
         return (z - shift) * (-self.scale(raw_scale)).exp()
 
+    def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
+        if not isinstance(self.scale, PlainScale):
+            return super().vjp(z, raw, grad_z, grad_log_derivative)
+        with torch.no_grad():
+            shift, raw_scale = raw.chunk(2, dim=1)
+            log_scale = self.scale(raw_scale)
+            scale = log_scale.exp()
+            stretched = z - shift
+            grad_raw_scale = torch.addcmul(grad_log_derivative, grad_z, stretched) * self.scale.slope(log_scale)
+            return stretched / scale, grad_z * scale, torch.cat((grad_z, grad_raw_scale), 1), []
+
 
 class ShiftedAffine(Affine):
     """z = (x + shift) * scale: the order of the original Glow release."""
@@ -71,6 +110,8 @@ class ShiftedAffine(Affine):
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         shift, raw_scale = raw.chunk(2, dim=1)
         return z * (-self.scale(raw_scale)).exp() - shift
+
+    vjp = ElementwiseMap.vjp
 
 
 class MixtureLogistic(Affine):
@@ -86,6 +127,8 @@ class MixtureLogistic(Affine):
     """
 
     exact_inverse = False
+
+    vjp = ElementwiseMap.vjp
 
     NUM_BISECTIONS = 60
     """Beyond the precision of float64."""

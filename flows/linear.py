@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.bijection import Bijection
+from flows.bijection import Bijection, Vjp
 from flows.initialize import DataDependent
-from flows.memory_flat import backward_through
+from flows.pull_back import pull_back
 
 Affine = tuple[Tensor, Tensor]
 """`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
@@ -68,19 +68,18 @@ class ChannelLinear(Bijection):
         with full_precision(x):
             return apply_linear(x, *affine)
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            (affine,) = affines([self], z)
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         with torch.no_grad():
-            (inverse,) = inverses([self], z)
-        x, grad_x, grad_affine = self.pull_back(z, affine, inverse, grad_z, grad_log_det)
-        backward_through(affine, grad_affine)
-        return x, grad_x
+            (affine,), (inverse,) = affines([self], z), inverses([self], z)
+        x, grad_x, grad_affine = self.vjp_through(affine, inverse, z, grad_z, grad_log_det)
+        with torch.enable_grad():
+            (outputs,) = affines([self], z)
+        return x, grad_x, pull_back(outputs, grad_affine, list(self.parameters()))
 
-    def pull_back(
-        self, z: Tensor, affine: Affine, inverse: Affine, grad_z: Tensor, grad_log_det: Tensor
+    def vjp_through(
+        self, affine: Affine, inverse: Affine, z: Tensor, grad_z: Tensor, grad_log_det: Tensor
     ) -> tuple[Tensor, Tensor, Affine]:
-        """Do what `vjp` does, given the matrices, and return the gradient with respect to `affine` as well.
+        """Do what `vjp` does, the matrices given, as far as the gradient with respect to these.
 
         It takes no second forward pass: the gradients of a linear map are products of matrices, and that of log|det W|
         is the transpose of W^-1.
@@ -108,6 +107,11 @@ def as_image(rows: Tensor, like: Tensor) -> Tensor:
     """Return the images in the shape of `like` whose pixels are `rows`: a view in channels_last."""
     batch_size, channels, height, width = like.shape
     return rows.view(batch_size, height, width, channels).permute(0, 3, 1, 2)
+
+
+def run_as_matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
+    """Return those of the bijections that run as matrices."""
+    return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.needs_matrix]
 
 
 def alike(layers: Sequence[ChannelLinear]) -> list[list[ChannelLinear]]:

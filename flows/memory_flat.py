@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain as joined
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.func import functional_call
+
+from flows.bijection import Bijection, Vjp
+from flows.linear import Affine, ChannelLinear, affines, inverses
+from flows.pull_back import pull_back
 
 if TYPE_CHECKING:
     from flows.chain import Chain
@@ -18,51 +21,101 @@ def memory_flat(chain: Chain, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return `chain(x)`, keeping for the backward pass nothing but input and output.
 
     Going back, what is between is rebuilt by the inverses: less memory for more time (Gomez et al. 2017,
-    arXiv:1707.04585). What rounding adds up to on the way is left in `chain.drift`. Meanwhile the
-    gradients of the chain's parameters are there twice.
+    arXiv:1707.04585). What rounding adds up to on the way is left in `chain.drift`. Parameters are inputs of the nodes
+    of the graph, as hooks on them, such as those of DDP, want it.
 
     Args:
-        chain: a composition of bijections.
+        chain: a composition of bijections, at least one.
         x: `(B, C, H, W)`.
 
     Returns:
         `z` and `log_det` `(B,)` in nats.
     """
-    return _MemoryFlat.apply(chain, x, *chain.parameters())
+    with torch.no_grad():
+        prepared = chain.prepare(x)
+    prepared.pop(chain.bijections[0], None)  # whose input is known
+    tape = Tape(chain, [layer for layer in prepared if isinstance(layer, ChannelLinear)])
+    x = _Matrices.apply(tape, x, *tape.matrix_parameters())
+    log_dets = []
+    for place, bijection in enumerate(chain):
+        own = [] if bijection in prepared else bijection.parameters()
+        x, log_det = _Rebuilt.apply(tape, place, prepared.get(bijection), x, *own)
+        log_dets.append(log_det)
+    return x, torch.stack(log_dets).sum(0)
 
 
-def backward_through(outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    """Backpropagate `gradients` through those `outputs` that depend on anything trainable."""
-    pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
-    torch.autograd.backward([out for out, _ in pairs], [grad for _, grad in pairs])
+class Tape:
+    """What the way back has at hand.
 
+    Args:
+        chain: whose.
+        layers: those that run as matrices, in the order of the chain.
+    """
 
-class _Vjp(nn.Module):
-    """The way back through a chain as a forward, which `functional_call` can give other parameters."""
+    NUM_TOGETHER = 8
+    """Matrices are inverted for so many layers at once: by few operators, yet in memory that does not grow."""
 
-    def __init__(self, chain: Chain) -> None:
-        super().__init__()
+    z: Tensor
+    """The output of the bijection whose turn is next."""
+
+    def __init__(self, chain: Chain, layers: list[ChannelLinear]) -> None:
         self.chain = chain
+        self.layers = layers
+        self.matrices: dict[Bijection, tuple[Affine, Affine]] = {}
+        self.gradients: dict[Bijection, Affine] = {}
 
-    def forward(self, x: Tensor, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradient with respect to `x`, and how far the rebuilt output of the first bijection is off."""
-        z, grad_z = self.chain.vjp(z, grad_z, grad_log_det, start=1)
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            true_z, log_det = self.chain.bijections[0](x)
-        backward_through((true_z, log_det), (grad_z, grad_log_det))
-        assert x.grad is not None
-        return x.grad, (true_z - z).detach().abs().max()
+    def matrix_parameters(self) -> list[Tensor]:
+        """Return the parameters of the layers that run as matrices."""
+        return [parameter for layer in self.layers for parameter in layer.parameters()]
+
+    def vjp(self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        """As `Bijection.vjp`; gradients with respect to matrices wait here until all are there."""
+        if bijection not in self.layers:
+            return bijection.vjp(z, grad_z, grad_log_det)
+        assert isinstance(bijection, ChannelLinear)
+        if bijection not in self.matrices:
+            end = self.layers.index(bijection) + 1
+            layers = self.layers[max(0, end - self.NUM_TOGETHER) : end]
+            with torch.no_grad():
+                pairs = zip(affines(layers, z), inverses(layers, z), strict=True)
+            self.matrices = dict(zip(layers, pairs, strict=True))
+        x, grad_x, self.gradients[bijection] = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
+        return x, grad_x, []
 
 
-class _MemoryFlat(torch.autograd.Function):
-    """Parameters are inputs, so that their gradients leave by the front door: hooks such as those of DDP see them."""
+class _Matrices(torch.autograd.Function):
+    """The way from parameters to matrices, all in one: a node before all others, so that its backward comes last."""
 
     @staticmethod
-    def forward(ctx: Any, chain: Chain, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        z, log_det = chain.compose(x)
-        ctx.chain = chain
-        ctx.save_for_backward(x, z)
+    def forward(ctx: Any, tape: Tape, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.tape = tape
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_x: Tensor) -> tuple[Tensor | None, ...]:
+        tape = ctx.tape
+        gradients = list(joined.from_iterable(tape.gradients.pop(layer) for layer in tape.layers))
+        with torch.enable_grad():
+            outputs = list(joined.from_iterable(affines(tape.layers, grad_x)))
+        return None, grad_x, *pull_back(outputs, gradients, tape.matrix_parameters())
+
+
+class _Rebuilt(torch.autograd.Function):
+    """A bijection that keeps nothing for its backward, but the ends of the chain."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tape: Tape, place: int, prepared: Any, x: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        bijection, is_last = tape.chain.bijections[place], place == len(tape.chain.bijections) - 1
+        if prepared is None:
+            z, log_det = bijection(x)
+        else:
+            assert isinstance(bijection, ChannelLinear)
+            z, log_det = bijection.transform(x, *prepared)
+        ctx.tape, ctx.bijection = tape, bijection
+        ctx.save_for_backward(x if place == 0 else None, z if is_last else None)
         device = x.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return z, log_det
@@ -70,9 +123,14 @@ class _MemoryFlat(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        vjp = _Vjp(ctx.chain)
-        leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in vjp.named_parameters()}
+        tape, bijection = ctx.tape, ctx.bijection
+        x, z = ctx.saved_tensors
+        z = tape.z if z is None else z
         device, dtype, enabled = ctx.autocast
         with torch.autocast(device, dtype, enabled):
-            grad_x, ctx.chain.drift = functional_call(vjp, leaves, (*ctx.saved_tensors, grad_z, grad_log_det))
-        return None, grad_x, *(leaf.grad for leaf in leaves.values())
+            if x is None:
+                tape.z, grad_x, gradients = tape.vjp(bijection, z, grad_z, grad_log_det)
+            else:
+                true_z, grad_x, gradients = bijection.vjp_at(x, grad_z, grad_log_det)
+                tape.chain.drift = (true_z - z).abs().max()
+        return None, None, None, grad_x, *gradients

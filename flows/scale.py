@@ -1,5 +1,6 @@
 """Scale functions: how a conditioner's raw output becomes the log scale of a coupling."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -7,28 +8,41 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class SigmoidScale(nn.Module):
-    """scale = sigmoid(raw + 2): Glow's, always below 1."""
+class PlainScale(nn.Module, ABC):
+    """A scale function without parameters, the same for every entry."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
+    @abstractmethod
     def forward(self, raw: Tensor) -> Tensor:
         """Return log scale, the shape of `raw`."""
+
+    @abstractmethod
+    def slope(self, log_scale: Tensor) -> Tensor:
+        """Return the derivative of `forward` where its value is `log_scale`."""
+
+
+class SigmoidScale(PlainScale):
+    """scale = sigmoid(raw + 2): Glow's, always below 1."""
+
+    def forward(self, raw: Tensor) -> Tensor:
         return F.logsigmoid(raw + 2)
 
+    def slope(self, log_scale: Tensor) -> Tensor:
+        return -log_scale.expm1()
 
-class BoundedScale(nn.Module):
+
+class BoundedScale(PlainScale):
     """scale = exp(4 tanh(raw / 4)): the identity at start, between exp(-4) and exp(4)."""
 
     LIMIT = 4.0
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-
     def forward(self, raw: Tensor) -> Tensor:
-        """Return log scale, the shape of `raw`."""
         return self.LIMIT * torch.tanh(raw / self.LIMIT)
+
+    def slope(self, log_scale: Tensor) -> Tensor:
+        return 1 - (log_scale / self.LIMIT).square()
 
 
 class LearnedTanhScale(nn.Module):

@@ -11,7 +11,9 @@ import flows
 from flows import rebuild
 from flows.bijection import Bijection
 from flows.chain import Chain
+from flows.coupling import Coupling
 from flows.likelihood import bits_per_dim
+from flows.linear import InvertibleConv1x1, InvertibleConv1x1LU
 from scripts.benchmark.memory import peak_bytes
 from tests.perturb import perturb
 from tests.run import run_training
@@ -68,6 +70,25 @@ def test_the_gradient_is_that_of_plain_training(spec: dict[str, object]) -> None
 def test_the_gradient_of_many_steps_holds_in_single_precision() -> None:
     spec = {"name": "glow", "num_steps": 32, "scale": "tanh4", "coupling": "affine"}
     assert relative_difference(built(False, 0.05, **spec), built(True, 0.05, **spec)) < 1e-2
+
+
+@pytest.mark.usefixtures("double")
+def test_matrices_may_stand_anywhere_in_a_chain_and_have_hooks() -> None:
+    """At its ends, next to each other, of different kinds, or with a hook that must run."""
+    spec = {"image_shape": (1, 4, 4), "num_levels": 1, "num_steps": 2, "hidden_channels": 4, "scale": "tanh4"}
+    first, second = (layer for layer in flows.build("glow", **spec).multiscale.levels[0] if isinstance(layer, Coupling))
+    layers = [InvertibleConv1x1(4), first, InvertibleConv1x1LU(4), InvertibleConv1x1(4), second, InvertibleConv1x1LU(4)]
+    chain = perturb(Chain(*layers), 0.2)
+    seen: list[Tensor] = []
+    layers[3].register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[0]))
+    x = torch.randn(3, 4, 2, 2, requires_grad=True)
+    gradients = []
+    for chain.memory_efficient in (False, True):
+        z, log_det = chain(x)
+        loss = (z * torch.linspace(-1, 1, z.numel()).view(z.shape)).sum() + (log_det * torch.arange(3.0)).sum()
+        gradients.append(torch.autograd.grad(loss, [x, *chain.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
+    assert len(seen) >= 2
 
 
 def test_gradients_accumulate() -> None:

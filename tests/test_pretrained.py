@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from flows.likelihood import draw_log_probs, mean_bits_per_dim
+from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
+from flows.noise import uniform_noise
 from flows.training import load_flow
 from flows.training.checkpoint import PRETRAINED
 
@@ -21,15 +22,15 @@ SIDE = 28
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """The first 500 test images, from a picture of 20 rows of 25."""
-    picture = pil_to_tensor(Image.open(Path(__file__).parent / "fashion_mnist_500.png"))
-    return picture.unfold(1, SIDE, SIDE).unfold(2, SIDE, SIDE).reshape(1, 500, SIDE, SIDE).transpose(0, 1)
+    """The first 1,000 test images, from a picture of 40 rows of 25."""
+    picture = pil_to_tensor(Image.open(Path(__file__).parent / "fashion_mnist_1000.png"))
+    return picture.unfold(1, SIDE, SIDE).unfold(2, SIDE, SIDE).reshape(1, 1000, SIDE, SIDE).transpose(0, 1)
 
 
 @torch.no_grad()
 def test_its_bits_per_dim_are_those_stated(images: Tensor) -> None:
     flow = load_flow("fashion_mnist")
-    log_probs = draw_log_probs(flow, images, None, torch.arange(500), num_draws=4, seed=0)
+    log_probs = draw_log_probs(flow, images[:500], None, torch.arange(500), num_draws=4, seed=0)
     bits = mean_bits_per_dim(log_probs, flow.num_dims)
     stated = re.search(
         r"`fashion_mnist`[^.]*?(\d\.\d{3}) ± (\d\.\d{3}) bits/dim.*?(\d\.\d{3}) on the first 500",
@@ -40,6 +41,18 @@ def test_its_bits_per_dim_are_those_stated(images: Tensor) -> None:
     all_images, standard_error, of_these = map(float, stated.groups())
     assert abs(bits.mean() - of_these) < 1e-3
     assert abs(bits.mean() - all_images) < 3 * standard_error * (10_000 / 500) ** 0.5
+
+
+@torch.no_grad()
+def test_half_precision_of_the_networks_changes_little(images: Tensor) -> None:
+    """What trainer.precision=bf16-mixed does in validation and test."""
+    flow = load_flow("fashion_mnist")
+    noise = uniform_noise(torch.arange(1000), flow.image_shape, seed=0, stream=0)
+    exact = bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims)
+    assert (rounded - exact).abs().mean() > 0
+    assert abs(rounded.mean() - exact.mean()) < 0.01
 
 
 def test_it_is_small() -> None:

@@ -1,0 +1,71 @@
+"""Print the largest K at which a training step fits into so much memory, in ordinary and in memory-flat training.
+
+Example:
+    python -m scripts.benchmark.deepest --gib 4     # at 3x64x64, L=4, width 128, batch 32
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from scripts.benchmark.contestants import built, our_glow
+from scripts.benchmark.work import SHAPES, draw_images, training_step
+
+SHAPE = replace(SHAPES["3x64x64"], batch_size=32)
+ROOT = Path(__file__).parent.parent.parent
+
+
+def main() -> None:
+    """Search both modes, each trial in a process that may have no more memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, default=4.0, help="of memory, weights, moments and all (default: 4)")
+    parser.add_argument("--trial", nargs=2, help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    if told.trial:
+        num_steps, memory_efficient = told.trial
+        step(int(num_steps), memory_efficient == "True", told.gib)
+        return
+    for memory_efficient in (False, True):
+        print(f"memory_efficient={memory_efficient}: K={deepest(memory_efficient, told.gib)} in {told.gib:g} GiB")
+
+
+def deepest(memory_efficient: bool, gib: float) -> int:
+    """Return the largest K that fits, to 2%: doubling, then bisection."""
+    fits, fails = 0, 8
+    while trial(fails, memory_efficient, gib):
+        fits, fails = fails, 2 * fails
+    while fails - fits > max(1, fits // 50):
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if trial(middle, memory_efficient, gib) else (fits, middle)
+    return fits
+
+
+def trial(num_steps: int, memory_efficient: bool, gib: float) -> bool:
+    """Return whether training with K steps a level fits."""
+    command = [sys.executable, "-m", "scripts.benchmark.deepest", "--gib", str(gib), "--trial"]
+    done = subprocess.run([*command, str(num_steps), str(memory_efficient)], cwd=ROOT, capture_output=True)
+    print(f"  K={num_steps}: {'fits' if done.returncode == 0 else 'does not fit'}", file=sys.stderr)
+    return done.returncode == 0
+
+
+def step(num_steps: int, memory_efficient: bool, gib: float) -> None:
+    """Take two training steps within the limit."""
+    limit = int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    shape = replace(SHAPE, num_steps=num_steps)
+    images = draw_images(shape, torch.device("cpu"))
+    builder = partial(our_glow, memory_efficient=memory_efficient)
+    flow = built(builder, shape, images[:4], "channels_last")
+    take = training_step(flow, images)
+    for _ in range(2):
+        take()
+
+
+if __name__ == "__main__":
+    main()
