@@ -1,9 +1,9 @@
 """Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +63,11 @@ class ChannelLinear(Bijection):
         return self.apply_affine(z, inverse)
 
     def apply_affine(self, x: Tensor, affine: Affine) -> Tensor:
-        """Return the map of every pixel of `x` by a matrix and an offset."""
+        """Return `x` with every pixel mapped by a matrix and an offset."""
         self.check_shape(x)
+        weight, bias = affine
         with full_precision(x):
-            return apply_linear(x, *affine)
+            return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         with torch.no_grad():
@@ -93,11 +94,6 @@ class ChannelLinear(Bijection):
             return x, grad_x, (grad_weight, rows.sum(0))
 
 
-def apply_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return `weight @ x + bias` at every pixel of `x` `(B, C, H, W)`."""
-    return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
-
-
 def as_rows(x: Tensor) -> Tensor:
     """Return the pixels of `x` `(B, C, H, W)` as rows `(B * H * W, C)`: a view where `x` is in channels_last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
@@ -114,42 +110,40 @@ def run_as_matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
     return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.needs_matrix]
 
 
-def alike(layers: Sequence[ChannelLinear]) -> list[list[ChannelLinear]]:
-    """Return the layers by kind."""
-    by_kind: dict[tuple[Any, ...], list[ChannelLinear]] = {}
-    for layer in layers:
-        by_kind.setdefault(layer.kind, []).append(layer)
-    return list(by_kind.values())
-
-
 def affines(layers: Sequence[ChannelLinear], x: Tensor) -> list[Affine]:
     """Return the matrices of all layers, computed together as far as these are of one kind, on the device of `x`."""
-    found: dict[ChannelLinear, Affine] = {}
-    with full_precision(x):
-        for group in alike(layers):
-            found.update(zip(group, zip(*group[0].affine(group), strict=True), strict=True))
-    return [found[layer] for layer in layers]
+    return together(layers, x, lambda alike: zip(*alike[0].affine(alike), strict=True))
 
 
 def log_abs_dets(layers: Sequence[ChannelLinear], x: Tensor) -> list[Tensor]:
     """Return log|det W| of all layers, likewise."""
-    found: dict[ChannelLinear, Tensor] = {}
-    with full_precision(x):
-        for group in alike(layers):
-            found.update(zip(group, group[0].log_abs_det(group), strict=True))
-    return [found[layer] for layer in layers]
+    return together(layers, x, lambda alike: alike[0].log_abs_det(alike))
 
 
 def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[Affine]:
     """Return W^-1 and -W^-1 b of all layers, likewise, computed in float64."""
-    found: dict[ChannelLinear, Affine] = {}
-    with full_precision(z):
-        for group in alike(layers):
-            weights, biases = group[0].affine(group)
-            inverted = torch.linalg.inv(weights.double())
-            offsets = -(inverted @ biases.double()[..., None])[..., 0]
-            dtype = weights.dtype
-            found.update(zip(group, zip(inverted.to(dtype), offsets.to(dtype), strict=True), strict=True))
+
+    def invert(alike: list[ChannelLinear]) -> Iterable[Affine]:
+        weights, biases = alike[0].affine(alike)
+        inverted = torch.linalg.inv(weights.double())
+        offsets = -(inverted @ biases.double()[..., None])[..., 0]
+        return zip(inverted.to(weights.dtype), offsets.to(weights.dtype), strict=True)
+
+    return together(layers, z, invert)
+
+
+Computed = TypeVar("Computed")
+
+
+def together(
+    layers: Sequence[ChannelLinear], x: Tensor, compute: Callable[[list[ChannelLinear]], Iterable[Computed]]
+) -> list[Computed]:
+    """Return something of each layer, computed by a call for each kind of layers."""
+    by_kind: dict[tuple[Any, ...], list[ChannelLinear]] = {}
+    for layer in layers:
+        by_kind.setdefault(layer.kind, []).append(layer)
+    with full_precision(x):
+        found = {layer: it for alike in by_kind.values() for layer, it in zip(alike, compute(alike), strict=True)}
     return [found[layer] for layer in layers]
 
 

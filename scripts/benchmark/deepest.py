@@ -6,6 +6,7 @@ Example:
 
 import argparse
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,9 +16,12 @@ from pathlib import Path
 import torch
 
 from scripts.benchmark.contestants import built, our_glow
+from scripts.benchmark.memory import out_of_memory
 from scripts.benchmark.work import SHAPES, draw_images, training_step
 
 SHAPE = replace(SHAPES["3x64x64"], batch_size=32)
+OUT_OF_MEMORY = 3
+"""Exit status of a trial that did not fit."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -47,9 +51,16 @@ def deepest(memory_efficient: bool, gib: float) -> int:
 
 
 def trial(num_steps: int, memory_efficient: bool, gib: float) -> bool:
-    """Return whether training with K steps a level fits."""
+    """Return whether training with K steps a level fits.
+
+    Raises:
+        CalledProcessError: if it fails for another reason than want of memory.
+    """
     command = [sys.executable, "-m", "scripts.benchmark.deepest", "--gib", str(gib), "--trial"]
-    done = subprocess.run([*command, str(num_steps), str(memory_efficient)], cwd=ROOT, capture_output=True)
+    done = subprocess.run([*command, str(num_steps), str(memory_efficient)], cwd=ROOT, stderr=subprocess.PIPE)
+    if done.returncode not in (0, OUT_OF_MEMORY, -signal.SIGABRT):
+        sys.stderr.buffer.write(done.stderr)
+        done.check_returncode()
     print(f"  K={num_steps}: {'fits' if done.returncode == 0 else 'does not fit'}", file=sys.stderr)
     return done.returncode == 0
 
@@ -61,10 +72,14 @@ def step(num_steps: int, memory_efficient: bool, gib: float) -> None:
     shape = replace(SHAPE, num_steps=num_steps)
     images = draw_images(shape, torch.device("cpu"))
     builder = partial(our_glow, memory_efficient=memory_efficient)
-    flow = built(builder, shape, images[:4], "channels_last")
-    take = training_step(flow, images)
-    for _ in range(2):
-        take()
+    try:
+        take = training_step(built(builder, shape, images[:4], "channels_last"), images)
+        for _ in range(2):
+            take()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        sys.exit(OUT_OF_MEMORY)
 
 
 if __name__ == "__main__":
