@@ -10,7 +10,8 @@ from flows.training import read_summary
 
 STATES = ("current_model_state", "state_dict", "averaging_state", "optimizer_states", "lr_schedulers", "global_step")
 RESULTS = ("status", "test_bits_per_dim", "val_bits_per_dim", "steps", "images", "parameters")
-METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-Muon")
+METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-")
+"""Columns of `metrics.csv`, by how their names begin: that of the learning rate ends with the optimizer's."""
 
 
 def assert_same_run(one: Path, other: Path, rows_lost: int = 0) -> None:
@@ -26,6 +27,7 @@ def assert_same_run(one: Path, other: Path, rows_lost: int = 0) -> None:
         assert results[0][key] == results[1][key], key
     for key in METRICS:
         rows = [_by_step(run_dir, key) for run_dir in (one, other)]
+        assert rows[0], key
         assert rows[1].items() <= rows[0].items() and len(rows[1]) >= len(rows[0]) - rows_lost, key
 
 
@@ -35,9 +37,11 @@ def read_metrics(run_dir: Path, key: str) -> list[float]:
         return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
 
 
-def _by_step(run_dir: Path, key: str) -> dict[int, float]:
+def _by_step(run_dir: Path, prefix: str) -> dict[int, float]:
     with (run_dir / "metrics.csv").open() as file:
-        rows = [(int(row["step"]), float(row[key])) for row in csv.DictReader(file) if row.get(key)]
+        reader = csv.DictReader(file)
+        (column,) = [name for name in reader.fieldnames or () if name.startswith(prefix)]
+        rows = [(int(row["step"]), float(row[column])) for row in reader if row[column]]
     assert len(dict(rows)) == len(rows), f"{run_dir} has logged a step twice"
     return dict(rows)
 
