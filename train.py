@@ -86,6 +86,7 @@ def main(cfg: DictConfig) -> float:
             OmegaConf.save(config, run_dir / "config.yaml")
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
+            dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
         )
@@ -157,7 +158,8 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
     if "test_bits_per_dim" in facts:
         result = (
             f"{facts['test_bits_per_dim']:.4f} bits/dim ± {facts['test_standard_error']:.4f} on "
-            f"{facts['test_images']:,} test images ({facts['test_draws']} noise draws each, seed {facts['test_seed']})"
+            f"{facts['test_images']:,} test images ({facts['test_draws']} draws of {facts['dequantize']} "
+            f"noise each, seed {facts['test_seed']})"
         )
     else:
         result = f"{facts['val_bits_per_dim']:.4f} bits/dim in the best validation, the test set unread"

@@ -19,6 +19,9 @@ class Dequantize(nn.Module):
         ValueError: if num_bits is out of range.
     """
 
+    noise_name = "uniform"
+    """Of the noise that fills the bins: bounds of different noise are not comparable."""
+
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
         if num_bits not in range(1, 9):
@@ -34,13 +37,20 @@ class Dequantize(nn.Module):
             noise: in [0, 1), `(B, C, H, W)`; its dtype is that of the result.
 
         Returns:
-            `x` in [-1/2, 1/2), and log_det `(B,)` in nats: the log volume of a bin, so that the density at
+            `x` in [-1/2, 1/2), and log_det `(B,)` in nats, that of the map from noise to `x`: the density at
             `x` plus log_det is, averaged over uniform noise, at most the log-probability of the image.
         """
-        grey = torch.div(images, 256 // self.num_grey, rounding_mode="floor").to(noise.dtype)
-        x = (grey + torch.floor(noise * GRID) / GRID) / self.num_grey - 0.5
-        log_bin_volume = -images[0].numel() * math.log(self.num_grey)
-        return x, x.new_full((images.shape[0],), log_bin_volume)
+        x = self.place(images, torch.floor(noise * GRID) / GRID)
+        return x, x.new_full((images.shape[0],), self.log_bin_volume(images))
+
+    def place(self, images: Tensor, position: Tensor) -> Tensor:
+        """Return `x` in the bins of uint8 images, each value at its position, from 0, the low end, to below 1."""
+        grey = torch.div(images, 256 // self.num_grey, rounding_mode="floor").to(position.dtype)
+        return (grey + position) / self.num_grey - 0.5
+
+    def log_bin_volume(self, images: Tensor) -> float:
+        """Return the log volume of what an image's noise fills, in nats."""
+        return -images[0].numel() * math.log(self.num_grey)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Return the uint8 images whose bins hold `x`; values outside the cube take the nearest grey level."""

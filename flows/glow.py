@@ -11,7 +11,6 @@ from flows.bijection import Bijection
 from flows.chain import Chain
 from flows.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
 from flows.coupling import Coupling
-from flows.dequantize import Dequantize
 from flows.elementwise import COUPLINGS
 from flows.image_flow import ImageFlow
 from flows.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
@@ -21,6 +20,7 @@ from flows.preprocess import PREPROCESSES
 from flows.prior import Split, TopPrior
 from flows.reshape import Squeeze
 from flows.scale import SCALES
+from flows.variational_dequantize import DEQUANTIZATIONS
 
 PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
     "conv1x1": InvertibleConv1x1,
@@ -42,6 +42,7 @@ class Glow(ImageFlow):
         num_steps: K, steps a level.
         hidden_channels: width of the couplings' networks.
         num_bits: bits of each grey level, 1 to 8.
+        dequantize: "uniform" noise, or "variational" (Flow++'s: another bound, and to be reported so).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
@@ -65,6 +66,7 @@ class Glow(ImageFlow):
         num_steps: int = 32,
         hidden_channels: int = 512,
         num_bits: int = 8,
+        dequantize: str = "uniform",
         preprocess: str = "none",
         permutation: str = "conv1x1",
         coupling: str = "shifted_affine",
@@ -76,6 +78,7 @@ class Glow(ImageFlow):
     ) -> None:
         require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels)
+        make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_permutation = choose("permutation", PERMUTATIONS, permutation)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
@@ -109,7 +112,7 @@ class Glow(ImageFlow):
 
         super().__init__(
             image_shape=shape,
-            dequantize=Dequantize(num_bits),
+            dequantize=make_dequantize(num_bits, shape),
             multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
             latent_shapes=latent_shapes,
             num_classes=num_classes,

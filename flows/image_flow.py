@@ -54,7 +54,7 @@ class ImageFlow(nn.Module):
         return self.log_prob(images, label, noise)
 
     def log_prob(self, images: Tensor, label: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """Return log p(x) + log(bin volume), whose mean over noise bounds log P(image) from below.
+        """Return log p(x) + log_det of noise to x, whose mean over noise bounds log P(image) from below.
 
         Args:
             images: uint8 `(B, C, H, W)`.
@@ -67,33 +67,36 @@ class ImageFlow(nn.Module):
         Raises:
             ValueError: if the images are not uint8 or not of the flow's shape.
         """
+        self.check_images(images)
         if noise is None:
             noise = torch.rand(images.shape, device=images.device)
-        zs, log_det = self.continuous_latents(images, label, noise)
+        reference = next(self.parameters(), noise)
+        x, noise_log_det = self.dequantize(images, noise.to(reference.dtype))
+        zs, log_det = self.multiscale(x, label)
         squares = torch.stack([z.square().sum((1, 2, 3)) for z in zs]).sum(0)
-        return log_det - 0.5 * (squares + self.num_dims * math.log(2 * math.pi))
+        return noise_log_det + log_det - 0.5 * (squares + self.num_dims * math.log(2 * math.pi))
 
-    def encode(self, images: Tensor, label: Tensor | None = None, noise: Tensor | float = 0.5) -> list[Tensor]:
-        """Return the latents of images, finest first; of the centres of their bins unless `noise` is given.
+    def encode(self, images: Tensor, label: Tensor | None = None, position: Tensor | float = 0.5) -> list[Tensor]:
+        """Return the latents of images, finest first; of the centres of their bins unless `position` is given.
 
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
-            noise: in [0, 1), one number or `(B, C, H, W)`.
-        """
-        if not isinstance(noise, Tensor):
-            noise = torch.full(images.shape, noise, device=images.device)
-        return self.continuous_latents(images, label, noise)[0]
+            position: where in its bin each value lies, in [0, 1): one number or `(B, C, H, W)`.
 
-    def continuous_latents(self, images: Tensor, label: Tensor | None, noise: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return latents, finest first, and the log_det `(B,)` from uint8 images to them, in nats."""
+        Raises:
+            ValueError: if the images are not uint8 or not of the flow's shape.
+        """
+        self.check_images(images)
+        reference = next(self.parameters(), torch.empty(()))
+        position = torch.as_tensor(position, dtype=reference.dtype, device=images.device)
+        return self.multiscale(self.dequantize.place(images, position), label)[0]
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise ValueError unless `images` are uint8 and of the flow's shape."""
         if images.dtype != torch.uint8 or images.shape[1:] != self.image_shape:
             expected = f"uint8 images (B, {', '.join(map(str, self.image_shape))})"
             raise ValueError(f"the flow expects {expected}, got {images.dtype} {tuple(images.shape)}")
-        reference = next(self.parameters(), noise)
-        x, bin_log_det = self.dequantize(images, noise.to(reference.dtype))
-        zs, log_det = self.multiscale(x, label)
-        return zs, log_det + bin_log_det
 
     def decode(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
         """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for."""

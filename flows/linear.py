@@ -71,7 +71,7 @@ class ChannelLinear(Bijection):
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         with torch.no_grad():
-            (affine,), (inverse,) = affines([self], z), inverses([self], z)
+            ((affine, inverse),) = with_inverses([self], z)
         x, grad_x, grad_affine = self.vjp_through(affine, inverse, z, grad_z, grad_log_det)
         with torch.enable_grad():
             (outputs,) = affines([self], z)
@@ -122,14 +122,20 @@ def log_abs_dets(layers: Sequence[ChannelLinear], x: Tensor) -> list[Tensor]:
 
 def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[Affine]:
     """Return W^-1 and -W^-1 b of all layers, likewise, computed in float64."""
+    return [inverse for _, inverse in with_inverses(layers, z)]
 
-    def invert(alike: list[ChannelLinear]) -> Iterable[Affine]:
+
+def with_inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[tuple[Affine, Affine]]:
+    """Return both what `affines` and what `inverses` do, layer by layer."""
+
+    def compute(alike: list[ChannelLinear]) -> Iterable[tuple[Affine, Affine]]:
         weights, biases = alike[0].affine(alike)
         inverted = torch.linalg.inv(weights.double())
         offsets = -(inverted @ biases.double()[..., None])[..., 0]
-        return zip(inverted.to(weights.dtype), offsets.to(weights.dtype), strict=True)
+        there, back = zip(weights, biases, strict=True), zip(inverted.to(weights), offsets.to(weights), strict=True)
+        return zip(there, back, strict=True)
 
-    return together(layers, z, invert)
+    return together(layers, z, compute)
 
 
 Computed = TypeVar("Computed")

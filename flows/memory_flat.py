@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flows.bijection import Bijection, Vjp
-from flows.linear import Affine, ChannelLinear, affines, inverses
+from flows.linear import Affine, ChannelLinear, affines, with_inverses
 from flows.pull_back import pull_back
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class Tape:
             end = self.layers.index(bijection) + 1
             layers = self.layers[max(0, end - self.NUM_TOGETHER) : end]
             with torch.no_grad():
-                pairs = zip(affines(layers, z), inverses(layers, z), strict=True)
-            self.matrices = dict(zip(layers, pairs, strict=True))
+                self.matrices = dict(zip(layers, with_inverses(layers, z), strict=True))
         x, grad_x, self.gradients[bijection] = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
         return x, grad_x, []
 

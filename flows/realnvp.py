@@ -9,7 +9,6 @@ from flows.bijection import Bijection
 from flows.chain import Chain
 from flows.conditioner import ResNet
 from flows.coupling import Coupling
-from flows.dequantize import Dequantize
 from flows.elementwise import COUPLINGS
 from flows.image_flow import ImageFlow
 from flows.mask import ChannelMask, CheckerboardMask
@@ -18,6 +17,7 @@ from flows.preprocess import PREPROCESSES
 from flows.prior import Split, TopPrior
 from flows.reshape import Squeeze
 from flows.scale import SCALES
+from flows.variational_dequantize import DEQUANTIZATIONS
 
 
 class RealNVP(ImageFlow):
@@ -31,6 +31,7 @@ class RealNVP(ImageFlow):
         hidden_channels: width of the first residual networks, doubled at every squeeze.
         num_blocks: residual blocks a network.
         num_bits: bits of each grey level, 1 to 8.
+        dequantize: "uniform" noise (the paper's), or "variational" (Flow++'s: another bound, and to be reported so).
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
@@ -49,6 +50,7 @@ class RealNVP(ImageFlow):
         hidden_channels: int = 64,
         num_blocks: int = 8,
         num_bits: int = 8,
+        dequantize: str = "uniform",
         preprocess: str = "logit",
         coupling: str = "affine",
         scale: str = "learned_tanh",
@@ -57,6 +59,7 @@ class RealNVP(ImageFlow):
     ) -> None:
         require_positive(num_levels=num_levels, hidden_channels=hidden_channels, num_blocks=num_blocks)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels - 1)
+        make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
@@ -89,7 +92,7 @@ class RealNVP(ImageFlow):
 
         super().__init__(
             image_shape=shape,
-            dequantize=Dequantize(num_bits),
+            dequantize=make_dequantize(num_bits, shape),
             multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
             latent_shapes=latent_shapes,
             num_classes=num_classes,

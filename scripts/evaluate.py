@@ -81,6 +81,7 @@ def evaluate(
         "ckpt": ckpt,
         "split": split,
         "images": average.num_images,
+        "dequantize": flow.dequantize.noise_name,
         "num_draws": num_draws,
         "noise_seed": noise_seed,
         "bits_per_dim": average.mean,

@@ -19,11 +19,10 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["glow", "realnvp"])
-def test_forward_and_loss_compile_into_one_graph(name: str) -> None:
-    flow = perturb(
-        flows.build(name, image_shape=(1, 8, 8), num_levels=2, hidden_channels=4, preprocess="gaussianize"), 0.1
-    )
+@pytest.mark.parametrize(("name", "dequantize"), [("glow", "variational"), ("realnvp", "uniform")])
+def test_forward_and_loss_compile_into_one_graph(name: str, dequantize: str) -> None:
+    spec = {"num_levels": 2, "hidden_channels": 4, "preprocess": "gaussianize", "dequantize": dequantize}
+    flow = perturb(flows.build(name, image_shape=(1, 8, 8), **spec), 0.1)
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
     noise = torch.rand(4, 1, 8, 8)
 

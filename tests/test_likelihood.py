@@ -103,14 +103,18 @@ def test_all_small_images_together_have_the_mass_of_the_cube() -> None:
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("coupling", ["affine", "mixture"])
-def test_the_mass_of_all_small_images_and_of_samples_outside_of_the_cube_is_one(coupling: str) -> None:
+@pytest.mark.parametrize(
+    ("coupling", "dequantize"), [("affine", "uniform"), ("mixture", "uniform"), ("affine", "variational")]
+)
+def test_the_mass_of_all_small_images_and_of_samples_outside_of_the_cube_is_one(coupling: str, dequantize: str) -> None:
     """Gaussianize maps the cube to nearly all of space, so that little of a flow's mass is outside of it."""
     spec = {"num_levels": 1, "num_steps": 2, "hidden_channels": 8, "num_bits": 2, "scale": "tanh4"}
-    flow = flows.build("glow", image_shape=SHAPE, preprocess="gaussianize", coupling=coupling, **spec)
+    choices = {"preprocess": "gaussianize", "coupling": coupling, "dequantize": dequantize}
+    flow = flows.build("glow", image_shape=SHAPE, **spec, **choices)
     images = (64 * torch.cartesian_prod(*[torch.arange(4)] * 4).view(-1, *SHAPE)).to(torch.uint8)
     flows.initialize(flow, images)
-    perturb(flow, 0.05)
+    perturb(flow.multiscale, 0.05)
+    perturb(flow.dequantize, 0.01)
     with torch.no_grad():
         probabilities = torch.stack([flow.log_prob(images, noise=torch.rand(images.shape)) for _ in range(800)]).exp()
         x = flow.multiscale.inverse([torch.randn(20_000, 4, 1, 1)])

@@ -29,12 +29,14 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "scale": value} for value in SCALES},
     **{f"glow-{value}": {**GLOW, "conditioner": value} for value in HIDDEN_CONVS},
     **{f"glow-{value}": {**GLOW, "preprocess": value} for value in PREPROCESSES},
+    "glow-variational": {**GLOW, "dequantize": "variational"},
     "glow-limited": {**GLOW, "input_limit": 0.5},
     **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TopPrior.KINDS},
     **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TopPrior.KINDS},
     "glow-one-level": {**GLOW, "num_levels": 1},
     "realnvp": REALNVP,
     **{f"realnvp-{value}": {**REALNVP, "preprocess": value} for value in PREPROCESSES},
+    "realnvp-variational": {**REALNVP, "dequantize": "variational"},
     "realnvp-conditional": {**REALNVP, "num_classes": 3},
     "realnvp-three-levels": {**REALNVP, "num_levels": 3, "hidden_channels": 2},
 }
@@ -88,7 +90,9 @@ class TestEveryChoice:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (16, 8, 12), (2, 16, 4), (5, 4, 4)])
 @pytest.mark.parametrize(
-    "spec", [GLOW, {**GLOW, "preprocess": "gaussianize"}, REALNVP], ids=["glow", "glow-gaussianize", "realnvp"]
+    "spec",
+    [GLOW, {**GLOW, "preprocess": "gaussianize"}, {**GLOW, "dequantize": "variational"}, REALNVP],
+    ids=["glow", "glow-gaussianize", "glow-variational", "realnvp"],
 )
 def test_any_channels_and_sizes_decode_what_they_encode(spec: dict[str, Any], shape: tuple[int, int, int]) -> None:
     flow, images, label = make(spec, shape)
@@ -135,8 +139,9 @@ def test_low_bits_are_dropped_and_the_rest_come_back(num_bits: int) -> None:
 
 
 @pytest.mark.usefixtures("double")
-def test_initialisation_standardises_every_normalised_activation() -> None:
-    flow = flows.build(image_shape=(1, 8, 8), **{**GLOW, "num_steps": 3})
+@pytest.mark.parametrize(("dequantize", "num_networks"), [("uniform", 2 * 3), ("variational", 2 * 3 + 4)])
+def test_initialisation_standardises_every_normalised_activation(dequantize: str, num_networks: int) -> None:
+    flow = flows.build(image_shape=(1, 8, 8), **{**GLOW, "num_steps": 3, "dequantize": dequantize})
     images = random_images((1, 8, 8), 64)
     noise = torch.rand(images.shape)
     flows.initialize(flow, images, None, noise)
@@ -145,7 +150,7 @@ def test_initialisation_standardises_every_normalised_activation() -> None:
         if isinstance(module, ActNormConv2d):
             module.register_forward_hook(lambda module, inputs, output: outputs.append(output.clone()))
     flow.log_prob(images, None, noise)
-    assert len(outputs) == 2 * 3 * 2
+    assert len(outputs) == 2 * num_networks
     for output in outputs:
         variance, mean = torch.var_mean(output, (0, 2, 3), correction=0)
         torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-9)

@@ -279,6 +279,6 @@ class LitFlow(L.LightningModule):
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""
         images, labels, _ = batch
         label = self.label(labels)
-        x, _ = self.flow.dequantize(images, torch.full(images.shape, 0.5, device=images.device))
+        x = self.flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
         zs, _ = self.flow.multiscale(x, label)
         return (x - self.flow.multiscale.inverse(zs, label)).abs().max()

@@ -101,6 +101,6 @@ WORKS: dict[str, Callable[[ImageFlow, Tensor], Work]] = {
 @torch.no_grad()
 def reconstruction_error(flow: ImageFlow, images: Tensor) -> float:
     """Return the largest |x - inverse(forward(x))| over a batch, the grey range being 1."""
-    x, _ = flow.dequantize(images, torch.full(images.shape, 0.5, device=images.device))
+    x = flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
     zs, _ = flow.multiscale(x)
     return (x - flow.multiscale.inverse(zs)).abs().max().item()
