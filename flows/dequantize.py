@@ -40,7 +40,7 @@ class Dequantize(nn.Module):
             `x` in [-1/2, 1/2), and log_det `(B,)` in nats, that of the map from noise to `x`: the density at
             `x` plus log_det is, averaged over uniform noise, at most the log-probability of the image.
         """
-        x = self.place(images, torch.floor(noise * GRID) / GRID)
+        x = self.place(images, on_grid(noise))
         return x, x.new_full((images.shape[0],), self.log_bin_volume(images))
 
     def place(self, images: Tensor, position: Tensor) -> Tensor:
@@ -56,3 +56,8 @@ class Dequantize(nn.Module):
         """Return the uint8 images whose bins hold `x`; values outside the cube take the nearest grey level."""
         grey = torch.floor((x + 0.5) * self.num_grey).clamp(0, self.num_grey - 1)
         return (grey * (256 // self.num_grey)).to(torch.uint8)
+
+
+def on_grid(noise: Tensor) -> Tensor:
+    """Round noise down to a multiple of 1/GRID."""
+    return torch.floor(noise * GRID) / GRID

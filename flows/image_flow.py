@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.dequantize import Dequantize
+from flows.dequantize import Dequantize, on_grid
 from flows.multiscale import Multiscale
 
 
@@ -76,21 +76,21 @@ class ImageFlow(nn.Module):
         squares = torch.stack([z.square().sum((1, 2, 3)) for z in zs]).sum(0)
         return noise_log_det + log_det - 0.5 * (squares + self.num_dims * math.log(2 * math.pi))
 
-    def encode(self, images: Tensor, label: Tensor | None = None, position: Tensor | float = 0.5) -> list[Tensor]:
-        """Return the latents of images, finest first; of the centres of their bins unless `position` is given.
+    def encode(self, images: Tensor, label: Tensor | None = None, noise: Tensor | float = 0.5) -> list[Tensor]:
+        """Return the latents of images, finest first; of the centres of their bins unless `noise` is given.
 
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
-            position: where in its bin each value lies, in [0, 1): one number or `(B, C, H, W)`.
+            noise: in [0, 1), one number or `(B, C, H, W)`: where in its bin each value lies.
 
         Raises:
             ValueError: if the images are not uint8 or not of the flow's shape.
         """
         self.check_images(images)
         reference = next(self.parameters(), torch.empty(()))
-        position = torch.as_tensor(position, dtype=reference.dtype, device=images.device)
-        return self.multiscale(self.dequantize.place(images, position), label)[0]
+        noise = torch.as_tensor(noise, dtype=reference.dtype, device=images.device)
+        return self.multiscale(self.dequantize.place(images, on_grid(noise)), label)[0]
 
     def check_images(self, images: Tensor) -> None:
         """Raise ValueError unless `images` are uint8 and of the flow's shape."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain_conv
-from flows.dequantize import GRID, Dequantize
+from flows.dequantize import GRID, Dequantize, on_grid
 from flows.elementwise import Affine
 from flows.mask import ChannelMask
 from flows.reshape import Squeeze
@@ -65,7 +65,7 @@ class VariationalDequantize(Dequantize):
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """As `Dequantize.forward`: `x` lies in the image's bins whatever the parameters are."""
-        return self.fill(images, (torch.floor(noise * GRID) + 0.5) / GRID)  # never 0, of which there is no logit
+        return self.fill(images, on_grid(noise) + 0.5 / GRID)  # never 0, of which there is no logit
 
     def fill(self, images: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, for noise strictly between 0 and 1, of which it is a smooth function."""
