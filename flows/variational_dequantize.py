@@ -87,7 +87,13 @@ class VariationalDequantize(Dequantize):
 
 
 class ContextCoupling(nn.Module):
-    """An affine coupling whose network reads, beside half of the channels, a context."""
+    """An affine coupling whose network reads, beside half of the channels, a context.
+
+    Args:
+        mask: which half of the channels the network reads.
+        context_channels: C' of the context.
+        hidden_channels: width of the network.
+    """
 
     def __init__(self, mask: ChannelMask, context_channels: int, hidden_channels: int) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import flows
 from scripts import bench
-from scripts.benchmark import comparison, contestants, growth
+from scripts.benchmark import comparison, contestants, deepest, growth
 from scripts.benchmark.contestants import OURS, PEERS
 from scripts.benchmark.floor import bare_convolutions
 from scripts.benchmark.memory import peak_bytes
@@ -121,3 +121,15 @@ def test_a_spread_takes_two_rounds(tmp_path: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit, match="2"):
         bench.main([str(tmp_path), "--rounds", "1"])
     assert "--rounds is at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 8, 53, 464])
+def test_the_search_for_the_deepest_flow_ends_within_2_percent(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepest, "trial", lambda num_steps, memory_efficient, gib: num_steps <= limit)
+    found = deepest.deepest(False, 4.0)
+    assert found <= limit <= found + found // 50
+
+
+@pytest.mark.parametrize(("gib", "fits"), [(0.3, False), (2.0, True)])
+def test_a_trial_says_whether_a_flow_fits(gib: float, fits: bool) -> None:
+    assert deepest.trial(1, False, gib) is fits

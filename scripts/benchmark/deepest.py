@@ -70,9 +70,9 @@ def step(num_steps: int, memory_efficient: bool, gib: float) -> None:
     limit = int(gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     shape = replace(SHAPE, num_steps=num_steps)
-    images = draw_images(shape, torch.device("cpu"))
     builder = partial(our_glow, memory_efficient=memory_efficient)
     try:
+        images = draw_images(shape, torch.device("cpu"))
         take = training_step(built(builder, shape, images[:4], "channels_last"), images)
         for _ in range(2):
             take()
