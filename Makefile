@@ -1,7 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
+ALONE := ranks or slurm or faults
 
-.PHONY: help demo test faults bench lint clean
+.PHONY: help demo test test-all faults bench lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -14,8 +15,12 @@ demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it, dra
 	@echo "outputs/demo/sampled/grid.png: samples, a row each at temperature 0.5, 0.7, 0.85, 1"
 	@echo "outputs/demo/real.png: real images to compare with"
 
-test: .venv/test ## run the tests; ARGS="-m ''" takes along the slow ones, SLURM and faults
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/test ## run the quick tests, on all cores; ARGS="tests/test_sample.py -k seed" for some of them
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-all: .venv/test ## run the slow tests too; those of ranks, SLURM and faults then have the machine to themselves
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not ($(ALONE))" $(ARGS)
+	$(BIN)/python -m pytest -m "$(ALONE)" $(ARGS)
 
 faults: .venv/test ## kill a run twenty times, break others, and see that they end as they should
 	KILLS=20 $(BIN)/python -m pytest -m faults tests/faults

@@ -1,15 +1,9 @@
 """Glow-style normalising flows for images: bijections, multi-scale models and their likelihoods.
 
-This package knows no config, logger, file or trainer; `flows.training` does.
+This package knows no config, logger, file or trainer; `flows.training` does. The names, listed in `__init__.pyi`, are
+imported when they are first used.
 """
 
-from flows.bijection import Bijection
-from flows.chain import Chain
-from flows.glow import Glow
-from flows.image_flow import ImageFlow
-from flows.initialize import initialize
-from flows.likelihood import bits_per_dim
-from flows.realnvp import RealNVP
-from flows.registry import build
+import lazy_loader
 
-__all__ = ["Bijection", "Chain", "Glow", "ImageFlow", "RealNVP", "bits_per_dim", "build", "initialize"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,9 +1,12 @@
 """Shared set-up: one thread, one seed, plain warnings."""
 
+import os
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

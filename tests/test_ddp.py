@@ -16,7 +16,7 @@ from tests.command_line import ROOT
 from tests.run import TINY
 from tests.same_run import equal
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ranks
 
 TRAIN = str(ROOT / "train.py")
 RUN = [*TINY, "model.num_steps=2", "trainer.max_steps=20"]

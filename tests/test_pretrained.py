@@ -47,10 +47,11 @@ def test_its_bits_per_dim_are_those_stated(images: Tensor) -> None:
 def test_half_precision_of_the_networks_changes_little(images: Tensor) -> None:
     """What trainer.precision=bf16-mixed does in validation and test."""
     flow = load_flow("fashion_mnist")
-    noise = uniform_noise(torch.arange(1000), flow.image_shape, seed=0, stream=0)
-    exact = bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims)
+    few = images[:100]
+    noise = uniform_noise(torch.arange(100), flow.image_shape, seed=0, stream=0)
+    exact = bits_per_dim(flow.log_prob(few, None, noise), flow.num_dims)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims)
+        rounded = bits_per_dim(flow.log_prob(few, None, noise), flow.num_dims)
     assert (rounded - exact).abs().mean() > 0
     assert abs(rounded.mean() - exact.mean()) < 0.01
 

@@ -57,25 +57,32 @@ def test_the_part_of_the_time_that_is_waiting_is_logged(tmp_path: Path) -> None:
     assert len(parts) == 2 and all(0 < part < 1 for part in parts)
 
 
+LIMITED = [
+    "data.batch_size=256",
+    "trainer.max_epochs=-1",
+    "callbacks.throughput.max_images=3584",
+    "trainer.check_val_every_n_epoch=null",
+    "trainer.val_check_interval=3",
+    "callbacks.last_minutes.train_time_interval.minutes=1e-9",
+    "trainer.log_every_n_steps=1",
+]
+"""Epochs of five steps, a validation every three, a checkpoint at every step that none follows."""
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    run_training(folder, *LIMITED)
+    return folder
+
+
 @pytest.mark.parametrize("step", [7, 9, 10, 11])
-def test_a_run_with_limits_and_validations_within_an_epoch_resumes(step: int, tmp_path: Path) -> None:
-    """Epochs of five steps, a validation every three, a checkpoint at every step that none follows."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    limited = [
-        "data.batch_size=256",
-        "trainer.max_epochs=-1",
-        "callbacks.throughput.max_images=3584",
-        "trainer.check_val_every_n_epoch=null",
-        "trainer.val_check_interval=3",
-        "callbacks.last_minutes.train_time_interval.minutes=1e-9",
-        "trainer.log_every_n_steps=1",
-    ]
-    run_training(whole, *limited)
+def test_a_run_with_limits_and_validations_within_an_epoch_resumes(step: int, unbroken: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the machine failed"):
-        run_training(broken, *limited, f"+callbacks.crash={{_target_: tests.callbacks.Crash, step: {step}}}")
-    run_training(broken, *limited, "resume=auto")
-    assert_same_run(whole, broken)
-    assert read_summary(broken / "summary.json")["images"] == 14 * 256
+        run_training(tmp_path, *LIMITED, f"+callbacks.crash={{_target_: tests.callbacks.Crash, step: {step}}}")
+    run_training(tmp_path, *LIMITED, "resume=auto")
+    assert_same_run(unbroken, tmp_path)
+    assert read_summary(tmp_path / "summary.json")["images"] == 14 * 256
 
 
 @pytest.mark.parametrize("limit", ["max_seconds", "max_images"])

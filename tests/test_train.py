@@ -146,29 +146,45 @@ SHIPPED = ["data.batch_size=256", "trainer.max_epochs=3", "trainer.log_every_n_s
 """The checkpoints of the default callbacks: at the end of each epoch, of five steps, and the best."""
 
 
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shipped")
+    run_training(folder, *SHIPPED)
+    return folder
+
+
 @pytest.mark.parametrize("lost", [None, "last"])
-def test_resuming_from_the_shipped_checkpoints_equals_not_stopping(lost: str | None, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_training(whole, *SHIPPED)
+def test_resuming_from_the_shipped_checkpoints_equals_not_stopping(
+    lost: str | None, shipped: Path, tmp_path: Path
+) -> None:
     with pytest.raises(RuntimeError, match="the machine failed"):
-        run_training(broken, *SHIPPED, "+callbacks.crash={_target_: tests.callbacks.Crash, step: 8}")
+        run_training(tmp_path, *SHIPPED, "+callbacks.crash={_target_: tests.callbacks.Crash, step: 8}")
     if lost:
-        (broken / f"checkpoints/{lost}.ckpt").unlink()
-    run_training(broken, *SHIPPED, "resume=auto")
-    assert_same_run(whole, broken)
-    assert read_summary(broken / "summary.json")["images"] == 15 * 256
+        (tmp_path / f"checkpoints/{lost}.ckpt").unlink()
+    run_training(tmp_path, *SHIPPED, "resume=auto")
+    assert_same_run(shipped, tmp_path)
+    assert read_summary(tmp_path / "summary.json")["images"] == 15 * 256
+
+
+OFTEN = [*SHIPPED, "callbacks.last_minutes.train_time_interval.minutes=1e-9", "trainer.log_every_n_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def stored_often(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored-often")
+    run_training(folder, *OFTEN)
+    return folder
 
 
 @pytest.mark.parametrize("step", [5, 10, 15])
-def test_a_run_that_fails_in_a_validation_validates_when_it_goes_on(step: int, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    shipped = [*SHIPPED, "callbacks.last_minutes.train_time_interval.minutes=1e-9", "trainer.log_every_n_steps=1"]
-    run_training(whole, *shipped)
+def test_a_run_that_fails_in_a_validation_validates_when_it_goes_on(
+    step: int, stored_often: Path, tmp_path: Path
+) -> None:
     crash = f"+callbacks.crash={{_target_: tests.callbacks.CrashInValidation, step: {step}}}"
     with pytest.raises(RuntimeError, match="the machine failed"):
-        run_training(broken, *shipped, crash)
-    run_training(broken, *shipped, "resume=auto")
-    assert_same_run(whole, broken)
+        run_training(tmp_path, *OFTEN, crash)
+    run_training(tmp_path, *OFTEN, "resume=auto")
+    assert_same_run(stored_often, tmp_path)
 
 
 def test_a_run_is_not_mixed_with_another(unbroken: Path) -> None:

@@ -11,8 +11,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from flows.training.explain import explain
-from flows.training.graceful_stop import Interrupted
+import flows.training.slurm  # noqa: F401, registers a resolver of configs
+from flows.training.interrupted import Interrupted
 from flows.training.run_id import is_sweep
 
 SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
@@ -60,7 +60,7 @@ def one_sentence() -> Iterator[None]:
     except Exception as error:
         if os.environ.get(SHOW_TRACEBACK) == "1":
             raise
-        _complain(f"error: {explain(error)}")
+        _complain(f"error: {_sentence(error)}")
         raise SystemExit(1) from error
 
 
@@ -71,7 +71,7 @@ def one_sentence_of_a_job() -> Iterator[None]:
         with exit_when_stopped():
             yield
     except Exception as error:
-        _complain(f"job {HydraConfig.get().job.num} failed: {explain(error)}")
+        _complain(f"job {HydraConfig.get().job.num} failed: {_sentence(error)}")
         raise
 
 
@@ -88,6 +88,12 @@ def exit_when_stopped() -> Iterator[None]:
             _complain("interrupted")
             raise SystemExit(130) from stop
         raise
+
+
+def _sentence(error: Exception) -> str:
+    from flows.training.explain import explain  # needs torch, which takes seconds
+
+    return explain(error)
 
 
 def _complain(sentence: str) -> None:

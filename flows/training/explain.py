@@ -5,7 +5,6 @@ import re
 
 import torch
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from flows.arguments import did_you_mean
@@ -68,7 +67,7 @@ def explain(error: BaseException) -> str:
             return f"{file}: {error.strerror}: {to_do}"
         case OSError(errno=int(number)) if number in WHAT_TO_DO_WITH_FILES:
             return f"{error.strerror}: {WHAT_TO_DO_WITH_FILES[number]}"
-        case MisconfigurationException():
+        case Exception() if type(error).__name__ == "MisconfigurationException":  # Lightning need not be loaded
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
             return f"{text.rstrip('.!')}: {to_do}"
         case CompactHydraException() | CheckpointError() | ValueError() | OSError() | ArithmeticError() | ImportError():

@@ -9,14 +9,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from flows.training.interrupted import Interrupted
 from flows.training.ranks import Agreement
 from flows.training.run_id import how_to_resume
 from flows.training.slurm import is_slurm_job, requeue
 from flows.training.timed_checkpoint import validates_next
-
-
-class Interrupted(BaseException):
-    """The run stopped because it was asked to; the message says how it goes on. (No failure, so no Exception.)"""
 
 
 class GracefulStop(Checkpoint):

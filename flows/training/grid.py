@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from flows.image_flow import ImageFlow
 
@@ -22,8 +22,14 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
     zoom = -(-VISIBLE_SIDE // max(images.shape[2:]))
-    enlarged = images.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
-    return make_grid(enlarged.cpu(), nrow=num_columns, padding=2 * zoom, pad_value=255)
+    gap = 2 * zoom
+    enlarged = images.cpu().repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
+    tiles = F.pad(enlarged, (gap, 0, gap, 0), value=255)
+    columns = min(num_columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    tiles = torch.cat([tiles, tiles.new_full((rows * columns - len(tiles), *tiles.shape[1:]), 255)])
+    picture = torch.cat([torch.cat([*row], 2) for row in torch.split(tiles, columns)], 1)
+    return F.pad(picture, (0, gap, 0, gap), value=255).expand(3, -1, -1)
 
 
 def temperature_rows(
@@ -36,4 +42,5 @@ def temperature_rows(
 def save_png(picture: Tensor, path: Path) -> None:
     """Write a uint8 picture `(C, H, W)`, C 1 or 3, making its folder where needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_pil_image(picture.cpu()).save(path)
+    pixels = picture.cpu().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path)

@@ -1,10 +1,15 @@
 """Running as the tasks of a SLURM job."""
 
+from __future__ import annotations
+
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
-import lightning as L
 from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    import lightning as L
 
 REQUEUE_SECONDS = 60
 

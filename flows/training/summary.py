@@ -15,7 +15,7 @@ import torchvision
 from lightning.pytorch.utilities import rank_zero_only
 
 from flows.training.explain import explain
-from flows.training.graceful_stop import Interrupted
+from flows.training.interrupted import Interrupted
 
 
 class RunSummary:

@@ -1,0 +1,5 @@
+"""The end of a run that was asked to stop."""
+
+
+class Interrupted(BaseException):
+    """The run stopped because it was asked to; the message says how it goes on. (No failure, so no Exception.)"""

@@ -1,0 +1,25 @@
+"""What a start does not wait for: packages that it does not need stay unloaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import ROOT
+
+EVERY_NAME = "import flows; [getattr(flows, name) for name in flows.__all__]"
+HEAVY = {"lightning", "torchmetrics", "torchvision", "wandb", "matplotlib", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("code", "unloaded"),
+    [
+        (EVERY_NAME, {*HEAVY, "hydra", "data", "flows.training"}),
+        ("import sample", {*HEAVY, "data"}),
+    ],
+    ids=["flows", "sample.py"],
+)
+def test_a_start_leaves_out(code: str, unloaded: set[str]) -> None:
+    loaded = f"{code}; import sys; print(*sorted({unloaded} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
