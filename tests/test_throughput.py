@@ -31,8 +31,9 @@ def test_a_limit_of_seconds_leaves_validation_out(tmp_path: Path) -> None:
         "callbacks.throughput.max_seconds=1",
         "trainer.max_epochs=-1",
         "trainer.check_val_every_n_epoch=null",
-        "trainer.val_check_interval=20",
-        "+callbacks.slow={_target_: tests.callbacks.SlowValidation, seconds: 0.5}",
+        "trainer.val_check_interval=5",
+        "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.05}",
+        "+callbacks.slow_validation={_target_: tests.callbacks.SlowValidation, seconds: 0.5}",
     )
     summary = read_summary(tmp_path / "summary.json")
     validations = len(read_metrics(tmp_path, "val/bits_per_dim"))
