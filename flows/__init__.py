@@ -9,7 +9,18 @@ from flows.glow import Glow
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim
+from flows.plain_autograd import plain_autograd
 from flows.realnvp import RealNVP
 from flows.registry import build
 
-__all__ = ["Bijection", "Chain", "Glow", "ImageFlow", "RealNVP", "bits_per_dim", "build", "initialize"]
+__all__ = [
+    "Bijection",
+    "Chain",
+    "Glow",
+    "ImageFlow",
+    "RealNVP",
+    "bits_per_dim",
+    "build",
+    "initialize",
+    "plain_autograd",
+]
