@@ -1,6 +1,7 @@
 """The networks inside couplings and splits: they read one part of the channels and steer the other."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ def last_convs(layers: Sequence[nn.Module]) -> list[nn.Conv2d]:
         if is_hooked(layer) or (place % 2 == 1 and type(layer) is not nn.ReLU):
             break
         if place % 2 == 0:
-            if type(layer) not in KNOWN_CONVS or not is_same_size(layer):
+            if not is_same_size(layer) or type(layer) not in KNOWN_CONVS:
                 break
             convs.insert(0, layer)
     return convs
@@ -132,8 +133,8 @@ class WeightNormConv2d(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The kernels, `(out, in, 3, 3)`."""
-        norms, directions = self.parametrizations["weight"].values()
-        return torch._weight_norm(directions, norms, 0)
+        norms_and_directions: Any = self.parametrizations["weight"]
+        return torch._weight_norm(norms_and_directions.original1, norms_and_directions.original0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, padding=1)

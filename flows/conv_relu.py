@@ -1,7 +1,7 @@
 """Scaled convolutions with ReLU between, as one node of the graph."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,11 @@ class ScaledConv2d(nn.Conv2d):
         return self._conv_forward(x, self.weight * column(scale), bias)
 
 
-def is_same_size(conv: nn.Conv2d) -> bool:
-    """Return whether a convolution has a bias and, but for its size, torch's default settings."""
+def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Return whether this is a convolution with a bias and, but for its size, torch's default settings."""
     return (
-        conv.bias is not None
+        isinstance(conv, nn.Conv2d)
+        and conv.bias is not None
         and conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"

@@ -33,8 +33,8 @@ class ChannelLinear(Bijection):
     Matrices stay at the precision of the parameters under autocast, and are inverted in float64. Those of several
     layers of one kind are computed together, which takes far fewer operators than each by itself.
 
-    What a subclass inherits holds for its `affine`: where that is newer, `log_abs_det`, `forward` and `inverse` are those
-    of this class.
+    A subclass with an `affine` of its own inherits no `log_abs_det`, `forward` or `inverse` that was written for
+    another one: it gets those of this class.
     """
 
     channels: int

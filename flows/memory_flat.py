@@ -82,10 +82,11 @@ class Tape:
             layers = self.layers[max(0, end - self.NUM_TOGETHER) : end]
             with torch.no_grad():
                 self.matrices = dict(zip(layers, with_inverses(layers, z), strict=True))
-        x, grad_x, gradient = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
-        if bijection in self.gradients:  # it stands in more than one place
-            gradient = tuple(one + other for one, other in zip(gradient, self.gradients[bijection], strict=True))
-        self.gradients[bijection] = gradient
+        x, grad_x, (grad_weight, grad_bias) = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
+        if bijection in self.gradients:  # it stands in another place, too
+            of_weight, of_bias = self.gradients[bijection]
+            grad_weight, grad_bias = grad_weight + of_weight, grad_bias + of_bias
+        self.gradients[bijection] = grad_weight, grad_bias
         return x, grad_x, []
 
 

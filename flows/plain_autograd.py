@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 
@@ -41,7 +42,7 @@ def refuse_more_than_first_order() -> None:
         refuse()
 
 
-def refuse(*_: object) -> None:
+def refuse(ctx: Any = None, *grad_inputs: Any) -> Any:
     """Raise ValueError; the message says how to differentiate otherwise."""
     raise ValueError(
         "second derivatives, forward mode and torch.func transforms of a flow need torch's own autograd: run its "
