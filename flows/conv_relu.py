@@ -89,7 +89,7 @@ class _ConvRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_more_than_first_order()
+        refuse_more_than_first_order(grad)
         gradients: list[Tensor | None] = []
         for place, gain in reversed(list(enumerate(ctx.gains))):
             x, folded, bias, scale = ctx.saved_tensors[4 * place : 4 * place + 4]

@@ -102,7 +102,7 @@ class _Matrices(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_x: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_more_than_first_order()
+        refuse_more_than_first_order(grad_x)
         tape = ctx.tape
         gradients = list(joined.from_iterable(tape.gradients.pop(layer) for layer in tape.layers))
         with torch.enable_grad():
@@ -134,7 +134,7 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_more_than_first_order()
+        refuse_more_than_first_order(grad_z)
         tape, bijection = ctx.tape, ctx.bijection
         x, z = ctx.saved_tensors
         z = tape.z if z is None else z

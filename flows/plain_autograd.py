@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _plain = ContextVar("plain_autograd", default=False)
 
@@ -30,15 +31,20 @@ def is_plain() -> bool:
     return _plain.get()
 
 
+def is_transformed() -> bool:
+    """Return whether a transform of `torch.func` is at work."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
 def refuse_transforms() -> None:
     """Raise ValueError under a transform of `torch.func`, which gradients that are written by hand do not know."""
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         refuse()
 
 
-def refuse_more_than_first_order() -> None:
-    """Raise ValueError in a backward pass whose result is to be differentiated, or that is vectorised."""
-    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+def refuse_more_than_first_order(grad: Tensor) -> None:
+    """Raise ValueError in a backward pass from `grad` whose result is to be differentiated, or that is vectorised."""
+    if torch.is_grad_enabled() or is_transformed() or torch._C._functorch.is_legacy_batchedtensor(grad):
         refuse()
 
 
