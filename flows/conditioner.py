@@ -45,8 +45,8 @@ def limited(limit: float | None) -> list[nn.Module]:
     """
     if limit is None:
         return []
-    if not limit > 0:
-        raise ValueError(f"input_limit is a positive number or null, got {limit}")
+    if not isinstance(limit, int | float) or not limit > 0:
+        raise ValueError(f"input_limit is a positive number or null, got {limit!r}")
     return [nn.Hardtanh(-limit, limit)]
 
 
