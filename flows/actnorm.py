@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from flows.bijection import Bijection
 from flows.initialize import DataDependent, standardizing_affine
 from flows.linear import ChannelLinear
 
@@ -15,8 +14,6 @@ class ActNorm(ChannelLinear, DataDependent):
 
     (Glow, section 3.1, in the order of the original release: shift, then scale.)
     """
-
-    needs_matrix = False
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,8 +34,6 @@ class ActNorm(ChannelLinear, DataDependent):
     @classmethod
     def log_abs_det(cls, layers: Sequence["ActNorm"]) -> Tensor:
         return torch.stack([layer.log_scale for layer in layers]).sum(1)
-
-    vjp = Bijection.vjp
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)

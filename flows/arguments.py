@@ -13,7 +13,7 @@ def choose(option: str, choices: Mapping[str, T], name: str) -> T:
     Raises:
         ValueError: if there is no such choice; the message names the option, the nearest name and all names.
     """
-    if name in choices:
+    if isinstance(name, str) and name in choices:
         return choices[name]
     raise ValueError(f"{option} is one of {', '.join(choices)}; got {name!r}{did_you_mean(name, choices)}")
 
@@ -27,7 +27,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def require_positive(**values: int) -> None:
     """Raise ValueError, naming the argument, unless all values are whole numbers of at least 1."""
     for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} is a whole number of at least 1, got {value!r}")
 
 
@@ -37,9 +37,11 @@ def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[in
     Raises:
         ValueError: if not; the message states the nearest sizes that can.
     """
-    if len(image_shape) != 3 or not all(isinstance(size, int) and size >= 1 for size in image_shape):
-        raise ValueError(f"image_shape is three positive whole numbers (C, H, W), got {tuple(image_shape)}")
-    channels, *sides = image_shape
+    sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+    if len(sizes) != 3 or not all(isinstance(size, int) and size >= 1 for size in sizes):
+        got = sizes or image_shape
+        raise ValueError(f"image_shape is three positive whole numbers (C, H, W), got {got!r}")
+    channels, *sides = sizes
     factor = 2**num_halvings
     for side in sides:
         if side % factor:

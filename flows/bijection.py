@@ -1,10 +1,12 @@
 """The contract that every transform keeps."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flows.overriding import is_newer
 from flows.pull_back import pull_back
 
 Vjp = tuple[Tensor, Tensor, list[Tensor | None]]
@@ -12,13 +14,21 @@ Vjp = tuple[Tensor, Tensor, list[Tensor | None]]
 
 
 class Bijection(nn.Module, ABC):
-    """An invertible map between images `x` and latents `z`, both `(B, C, H, W)`, with a tractable Jacobian."""
+    """An invertible map between images `x` and latents `z`, both `(B, C, H, W)`, with a tractable Jacobian.
+
+    A subclass with a `forward` or `inverse` of its own needs no `vjp`: it gets the one that suits all.
+    """
 
     channels: int | None = None
     """Channels the map accepts on its data side; None for any number."""
 
     exact_inverse = True
     """Whether `inverse` undoes `forward` up to rounding, in closed form."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if is_newer(cls, "forward", than="vjp") or is_newer(cls, "inverse", than="vjp"):
+            cls.vjp = Bijection.vjp  # type: ignore[method-assign]
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

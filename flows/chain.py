@@ -9,6 +9,7 @@ from flows.bijection import Bijection, Vjp
 from flows.hooks import is_hooked
 from flows.linear import Affine, ChannelLinear, affines, inverses, log_abs_dets, run_as_matrices
 from flows.memory_flat import memory_flat
+from flows.plain_autograd import is_plain
 
 
 class Chain(Bijection):
@@ -28,7 +29,7 @@ class Chain(Bijection):
         return iter(self.bijections)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        flat = self.memory_efficient and len(self.bijections) > 0 and torch.is_grad_enabled()
+        flat = self.memory_efficient and len(self.bijections) > 0 and torch.is_grad_enabled() and not is_plain()
         return memory_flat(self, x) if flat else self.compose(x)
 
     def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +60,11 @@ class Chain(Bijection):
         return z
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
-        gradients: list[Tensor | None] = []
+        gradients: dict[Tensor, Tensor | None] = dict.fromkeys(self.parameters())
         for bijection in reversed(self.bijections):
             z, grad_z, of_parameters = bijection.vjp(z, grad_z, grad_log_det)
-            gradients = [*of_parameters, *gradients]
-        return z, grad_z, gradients
+            for parameter, gradient in zip(bijection.parameters(), of_parameters, strict=True):
+                if gradient is not None:
+                    known = gradients[parameter]  # of another place of the same layer or parameter
+                    gradients[parameter] = gradient if known is None else known + gradient
+        return z, grad_z, list(gradients.values())

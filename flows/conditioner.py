@@ -1,16 +1,17 @@
 """The networks inside couplings and splits: they read one part of the channels and steer the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from flows.actnorm import ActNorm
-from flows.conv_relu import ScaledConv2d, conv_relu
+from flows.conv_relu import ScaledConv2d, conv_relu, is_same_size
 from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
+from flows.plain_autograd import is_plain
 
 
 class ActNormConv2d(ScaledConv2d, DataDependent):
@@ -18,7 +19,7 @@ class ActNormConv2d(ScaledConv2d, DataDependent):
 
     def initialize(self, x: Tensor) -> None:
         assert self.bias is not None
-        bias, log_scale = standardizing_affine(F.conv2d(x, self.weight, padding=self.padding))
+        bias, log_scale = standardizing_affine(self._conv_forward(x, self.weight, None))
         self.bias.copy_(bias)
         self.log_scale.copy_(log_scale / self.gain)
 
@@ -44,13 +45,32 @@ def limited(limit: float | None) -> list[nn.Module]:
     """
     if limit is None:
         return []
-    if not limit > 0:
-        raise ValueError(f"input_limit is a positive number or null, got {limit}")
+    if not isinstance(limit, int | float) or not limit > 0:
+        raise ValueError(f"input_limit is a positive number or null, got {limit!r}")
     return [nn.Hardtanh(-limit, limit)]
+
+
+KNOWN_CONVS = (nn.Conv2d, ScaledConv2d, ActNormConv2d, ZeroConv2d)
+"""What `conv_relu` stands in for: these classes alone, as a subclass may compute something else."""
+
+
+def last_convs(layers: Sequence[nn.Module]) -> list[nn.Conv2d]:
+    """Return the convolutions at the end of `layers`, with nothing but ReLU between, that `conv_relu` stands in for."""
+    convs: list[nn.Conv2d] = []
+    for place, layer in enumerate(reversed(layers)):
+        if is_hooked(layer) or (place % 2 == 1 and type(layer) is not nn.ReLU):
+            break
+        if place % 2 == 0:
+            if not is_same_size(layer) or type(layer) not in KNOWN_CONVS:
+                break
+            convs.insert(0, layer)
+    return convs
 
 
 class ConvNet(nn.Sequential):
     """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with ReLU between.
+
+    Layers may be replaced, added and wrapped: only those that `conv_relu` knows are handed to it.
 
     Args:
         hidden_conv: the hidden layers' convolution, `(in, out, kernel_size) -> module`.
@@ -75,13 +95,12 @@ class ConvNet(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling() or any(map(is_hooked, self)):
-            for layer in self:
-                x = layer(x)
-            return x
-        for layer in self:
-            x = layer(x) if isinstance(layer, nn.Hardtanh) else x
-        return conv_relu(x, [layer for layer in self if isinstance(layer, nn.Conv2d)])
+        layers = list(self)
+        by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_plain()
+        convs = last_convs(layers) if by_hand else []
+        for layer in layers[: len(layers) - max(0, 2 * len(convs) - 1)]:
+            x = layer(x)
+        return conv_relu(x, convs) if convs else x
 
 
 def plain_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
@@ -96,13 +115,38 @@ HIDDEN_CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
 """Choices of Glow's `conditioner`: how its hidden layers are normalised."""
 
 
+class WeightNormConv2d(nn.Module):
+    """A same-size 3x3 convolution with kernels g v / |v|, an output channel each (Salimans & Kingma 2016).
+
+    What torch's `weight_norm` makes of one, under the same names in the state, but of a class that can be pickled.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        conv = plain_conv(in_channels, out_channels, 3)
+        self.bias = conv.bias
+        norms = nn.Parameter(torch.norm_except_dim(conv.weight.detach(), 2, 0))
+        self.parametrizations = nn.ModuleDict(
+            {"weight": nn.ParameterDict({"original0": norms, "original1": conv.weight})}
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """The kernels, `(out, in, 3, 3)`."""
+        norms_and_directions: Any = self.parametrizations["weight"]
+        return torch._weight_norm(norms_and_directions.original1, norms_and_directions.original0, 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, padding=1)
+
+
 class ResidualBlock(nn.Module):
     """`h + conv(relu(norm(conv(relu(norm(h))))))` with weight-normalised 3x3 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(ActNorm(channels) for _ in range(2))
-        self.convs = nn.ModuleList(weight_norm(plain_conv(channels, channels, 3)) for _ in range(2))
+        self.convs = nn.ModuleList(WeightNormConv2d(channels, channels) for _ in range(2))
 
     def forward(self, h: Tensor) -> Tensor:
         update = h
@@ -120,7 +164,7 @@ class ResNet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, num_blocks: int) -> None:
         super().__init__()
-        self.enter = weight_norm(plain_conv(in_channels, hidden_channels, 3))
+        self.enter = WeightNormConv2d(in_channels, hidden_channels)
         self.blocks = nn.Sequential(*(ResidualBlock(hidden_channels) for _ in range(num_blocks)))
         self.norm = ActNorm(hidden_channels)
         self.leave = ZeroConv2d(hidden_channels, out_channels)

@@ -1,12 +1,13 @@
 """Scaled convolutions with ReLU between, as one node of the graph."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from flows.plain_autograd import refuse, refuse_more_than_first_order, refuse_transforms
 
 
 class ScaledConv2d(nn.Conv2d):
@@ -21,9 +22,21 @@ class ScaledConv2d(nn.Conv2d):
         self.log_scale = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
         scale = (self.gain * self.log_scale).exp()
-        return self._conv_forward(x, self.weight * column(scale), self.bias * scale)
+        bias = None if self.bias is None else self.bias * scale
+        return self._conv_forward(x, self.weight * column(scale), bias)
+
+
+def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Return whether this is a convolution with a bias and, but for its size, torch's default settings."""
+    return (
+        isinstance(conv, nn.Conv2d)
+        and conv.bias is not None
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and conv.padding == (conv.kernel_size[1] // 2,) * 2
+    )
 
 
 def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
@@ -31,12 +44,16 @@ def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
 
     What the modules give one after the other, with the same gradient, in less time: going back, ReLU's gradient
     overwrites the one that it is made from, a bias' is a sum of its own, at which oneDNN is slow, and operators on
-    kernels and scales leave no nodes behind. Hooks of the modules do not run, and it cannot be differentiated twice.
+    kernels and scales leave no nodes behind. Hooks of the modules do not run.
 
     Args:
         x: `(B, C, H, W)`.
-        convs: with a bias, some of them a `ScaledConv2d`.
+        convs: all of them `is_same_size`, some a `ScaledConv2d`.
+
+    Raises:
+        ValueError: under a transform of `torch.func`, or where a second derivative is taken; see `plain_autograd`.
     """
+    refuse_transforms()
     device, dtype = x.device.type, x.dtype
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
@@ -68,9 +85,11 @@ class _ConvRelu(torch.autograd.Function):
         ctx.save_for_backward(*saved)
         return x
 
+    jvp = staticmethod(refuse)
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_more_than_first_order(grad)
         gradients: list[Tensor | None] = []
         for place, gain in reversed(list(enumerate(ctx.gains))):
             x, folded, bias, scale = ctx.saved_tensors[4 * place : 4 * place + 4]

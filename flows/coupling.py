@@ -52,6 +52,9 @@ class Coupling(Bijection):
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         """As `Bijection.vjp`, with a single evaluation of the conditioner: it reads the part that stays."""
+        of_parts = [*self.elementwise.parameters(), *self.conditioner.parameters()]
+        if len(of_parts) != len(list(self.parameters())):  # some are shared, or elsewhere, as in a mask
+            return super().vjp(z, grad_z, grad_log_det)
         z1, z2 = self.mask.split(z.detach())
         grad_z1, grad_z2 = self.mask.split(grad_z)
         x1 = z1.requires_grad_()

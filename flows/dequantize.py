@@ -24,7 +24,7 @@ class Dequantize(nn.Module):
 
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
-        if num_bits not in range(1, 9):
+        if not isinstance(num_bits, int) or num_bits not in range(1, 9):
             raise ValueError(f"num_bits is a whole number between 1 and 8, got {num_bits!r}")
         self.num_bits = num_bits
         self.num_grey = 2**num_bits
@@ -56,6 +56,11 @@ class Dequantize(nn.Module):
         """Return the uint8 images whose bins hold `x`; values outside the cube take the nearest grey level."""
         grey = torch.floor((x + 0.5) * self.num_grey).clamp(0, self.num_grey - 1)
         return (grey * (256 // self.num_grey)).to(torch.uint8)
+
+
+def in_precision(noise: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return noise in another precision, on the grid before, so that none is rounded up to 1."""
+    return noise if noise.dtype == dtype else on_grid(noise).to(dtype)
 
 
 def on_grid(noise: Tensor) -> Tensor:

@@ -2,25 +2,35 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flows.overriding import is_newer
 from flows.pull_back import pull_back
-from flows.scale import PlainScale
+from flows.scale import knows_slope
 
 ElementwiseVjp = tuple[Tensor, Tensor, Tensor, list[Tensor | None]]
 """What was rebuilt, and the gradients with respect to `x`, `raw` and parameters."""
 
 
 class ElementwiseMap(nn.Module):
-    """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`."""
+    """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`.
+
+    A subclass with a `forward` or `inverse` of its own needs no `vjp`: it gets the one that suits all.
+    """
 
     num_raw: int
 
     exact_inverse = True
     """Whether `inverse` undoes `forward` up to rounding, in closed form."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if is_newer(cls, "forward", than="vjp") or is_newer(cls, "inverse", than="vjp"):
+            cls.vjp = ElementwiseMap.vjp  # type: ignore[method-assign]
 
     @abstractmethod
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +98,7 @@ class Affine(ElementwiseMap):
         return (z - shift) * (-self.scale(raw_scale)).exp()
 
     def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
-        if not isinstance(self.scale, PlainScale):
+        if not knows_slope(self.scale):
             return super().vjp(z, raw, grad_z, grad_log_derivative)
         with torch.no_grad():
             shift, raw_scale = raw.chunk(2, dim=1)
@@ -111,8 +121,6 @@ class ShiftedAffine(Affine):
         shift, raw_scale = raw.chunk(2, dim=1)
         return z * (-self.scale(raw_scale)).exp() - shift
 
-    vjp = ElementwiseMap.vjp
-
 
 class MixtureLogistic(Affine):
     """z = logit(F(x)) * scale + shift, with F the distribution function of a mixture of logistics (Flow++).
@@ -127,8 +135,6 @@ class MixtureLogistic(Affine):
     """
 
     exact_inverse = False
-
-    vjp = ElementwiseMap.vjp
 
     NUM_BISECTIONS = 60
     """Beyond the precision of float64."""

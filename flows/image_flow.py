@@ -1,14 +1,30 @@
 """What users hold: a normalising flow from 8-bit images to standard normal latents."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flows.dequantize import Dequantize, on_grid
+from flows.check_inputs import (
+    check_images,
+    check_label,
+    check_label_values,
+    check_latents,
+    check_noise,
+    check_place,
+    check_position,
+    check_precision,
+    check_seeds,
+    check_temperature,
+)
+from flows.dequantize import Dequantize, in_precision, on_grid
+from flows.initialize import DataDependent
 from flows.multiscale import Multiscale
+
+log = logging.getLogger(__name__)
 
 
 class ImageFlow(nn.Module):
@@ -28,6 +44,12 @@ class ImageFlow(nn.Module):
     memory_efficient = False
     """Whether it trains in memory that does not grow with its depth; set by `flows.build`."""
 
+    initialized = False
+    """Whether its starting point is set, by `flows.initialize` or by all the weights of another flow."""
+
+    warned = False
+    """Whether it was told that it is not initialised."""
+
     def __init__(
         self,
         *,
@@ -43,6 +65,7 @@ class ImageFlow(nn.Module):
         self.multiscale = multiscale
         self.latent_shapes = list(latent_shapes)
         self.num_classes = num_classes
+        self.register_load_state_dict_post_hook(note_loaded)  # type: ignore[no-untyped-call]
 
     @property
     def num_dims(self) -> int:
@@ -65,13 +88,16 @@ class ImageFlow(nn.Module):
             `(B,)`, nats.
 
         Raises:
-            ValueError: if the images are not uint8 or not of the flow's shape.
+            ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64. Whether
+                labels are of a class and noise is in [0, 1) is not looked at, as that would make a GPU wait.
         """
-        self.check_images(images)
+        self.warn_unless_initialized()
+        self.check(images, label)
         if noise is None:
             noise = torch.rand(images.shape, device=images.device)
+        check_noise(noise, images)
         reference = next(self.parameters(), noise)
-        x, noise_log_det = self.dequantize(images, noise.to(reference.dtype))
+        x, noise_log_det = self.dequantize(images, in_precision(noise, reference.dtype))
         zs, log_det = self.multiscale(x, label)
         squares = torch.stack([z.square().sum((1, 2, 3)) for z in zs]).sum(0)
         return noise_log_det + log_det - 0.5 * (squares + self.num_dims * math.log(2 * math.pi))
@@ -85,29 +111,43 @@ class ImageFlow(nn.Module):
             noise: in [0, 1), one number or `(B, C, H, W)`: where in its bin each value lies.
 
         Raises:
-            ValueError: if the images are not uint8 or not of the flow's shape.
+            ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64.
         """
-        self.check_images(images)
+        self.check(images, label)
+        check_label_values(label, self.num_classes)
         reference = next(self.parameters(), torch.empty(()))
-        noise = torch.as_tensor(noise, dtype=reference.dtype, device=images.device)
-        return self.multiscale(self.dequantize.place(images, on_grid(noise)), label)[0]
+        position = in_precision(check_position(noise, images), reference.dtype).to(images.device)
+        return self.multiscale(self.dequantize.place(images, on_grid(position)), label)[0]
 
-    def check_images(self, images: Tensor) -> None:
-        """Raise ValueError unless `images` are uint8 and of the flow's shape."""
-        if images.dtype != torch.uint8 or images.shape[1:] != self.image_shape:
-            expected = f"uint8 images (B, {', '.join(map(str, self.image_shape))})"
-            raise ValueError(f"the flow expects {expected}, got {images.dtype} {tuple(images.shape)}")
+    def check(self, images: Tensor, label: Tensor | None) -> None:
+        """Raise ValueError unless images and label suit the flow, and the flow is in float32 or float64."""
+        parameter = next(self.parameters(), None)
+        check_precision(parameter)
+        check_images(images, self.image_shape)
+        check_place("images", images, parameter)
+        check_label(label, self.num_classes, images)
 
     def decode(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
-        """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for."""
+        """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for.
+
+        Raises:
+            ValueError: if latents or label do not suit the flow, or if it is not in float32 or float64.
+        """
+        parameter = next(self.parameters(), None)
+        check_precision(parameter)
+        check_latents(zs, self.latent_shapes)
+        check_place("latents", zs[0], parameter)
+        check_label(label, self.num_classes, zs[0])
+        check_label_values(label, self.num_classes)
         return self.dequantize.inverse(self.multiscale.inverse(zs, label))
 
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
+    def sample(self, seeds: Iterable[int], temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
         """Draw one image a seed.
 
         Args:
-            seeds: one integer an image; the same seed gives the same latents in any batch, on any device.
+            seeds: one whole number an image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch, on
+                any device.
             temperature: factor on the standard deviation of all latents (Glow, section 6); 0 gives the mode.
             label: `(B,)` int64 for a class-conditional flow.
 
@@ -115,18 +155,41 @@ class ImageFlow(nn.Module):
             uint8 `(B, C, H, W)`.
 
         Raises:
-            ValueError: if the temperature is negative.
+            ValueError: if seeds, temperature or label are not as above, or if the flow is not in float32 or float64.
         """
-        if temperature < 0:
-            raise ValueError(f"temperature is at least 0, got {temperature}")
-        zs = [temperature * eps for eps in self.draw_latents(seeds)]
+        factor = check_temperature(temperature)
+        zs = [factor * eps for eps in self.draw_latents(seeds)]
         return self.decode(zs, label)
 
-    def draw_latents(self, seeds: Sequence[int]) -> list[Tensor]:
-        """Draw standard normal latents, finest first: one generator and one draw a seed, cut into levels."""
-        reference = next(self.parameters())
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        draws = [torch.randn(self.num_dims, generator=generator, dtype=torch.float32) for generator in generators]
-        flat = torch.stack(draws).to(device=reference.device, dtype=reference.dtype)
+    def draw_latents(self, seeds: Iterable[int]) -> list[Tensor]:
+        """Draw standard normal latents, finest first: one generator and one draw a seed, cut into levels.
+
+        Raises:
+            ValueError: if seeds are not as in `sample`.
+        """
+        reference = next(self.parameters(), torch.empty(()))
+        generators = [torch.Generator().manual_seed(seed) for seed in check_seeds(seeds)]
+        flat = torch.empty(len(generators), self.num_dims, dtype=torch.float32)
+        for row, generator in zip(flat, generators, strict=True):
+            row.normal_(generator=generator)
+        flat = flat.to(device=reference.device, dtype=reference.dtype)
         parts = torch.split(flat, [math.prod(shape) for shape in self.latent_shapes], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)]
+
+    def warn_unless_initialized(self) -> None:
+        """Warn, once, of a flow whose data-dependent layers start from anywhere."""
+        if self.initialized or self.warned or torch.compiler.is_compiling():
+            return
+        self.warned = True
+        if any(isinstance(part, DataDependent) for part in self.modules()):
+            log.warning(
+                "this %s was never initialised, so that it trains slowly and scores badly: call "
+                "flows.initialize(flow, images) before, or load weights",
+                type(self).__name__,
+            )
+
+
+def note_loaded(flow: Any, incompatible_keys: Any) -> None:
+    """Note that a flow has got all the weights of another one; a hook of `load_state_dict`."""
+    if not incompatible_keys.missing_keys:
+        flow.initialized = True

@@ -1,6 +1,7 @@
 """Data-dependent initialisation: one pass over a batch sets every activation normalisation."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,34 @@ class DataDependent(ABC):
 def initialize(module: nn.Module, *args: Tensor | None) -> None:
     """Run `module(*args)` once, letting every DataDependent part set itself just before its own turn.
 
-    Nothing lazy is left behind: `forward` never initialises, so a loaded model is never initialised again.
-    (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
+    Nothing lazy is left behind: `forward` never initialises, so a loaded model is never initialised again. That it was
+    done stands in the flow's attribute `initialized`. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
+
+    Raises:
+        ValueError: if there is no image to do it on.
     """
-    hooks = [
-        part.register_forward_pre_hook(lambda part, inputs: part.initialize(inputs[0]))
-        for part in module.modules()
-        if isinstance(part, DataDependent)
-    ]
+    hooks = [part.register_forward_pre_hook(start) for part in module.modules() if isinstance(part, DataDependent)]
+    parts: list[Any] = list(module.modules())
+    flows = {part: part.initialized for part in parts if hasattr(type(part), "initialized")}
     try:
+        for flow in flows:
+            flow.initialized = True
         module(*args)
+    except BaseException:
+        for flow, before in flows.items():
+            flow.initialized = before
+        raise
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def start(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Let a part set itself; a hook."""
+    assert isinstance(part, DataDependent)
+    if len(inputs[0]) == 0:
+        raise ValueError("initialisation takes at least one image, got none")
+    part.initialize(inputs[0])
 
 
 def standardizing_affine(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from flows.arguments import require_positive
 from flows.image_flow import ImageFlow
 from flows.noise import uniform_noise
 
@@ -27,7 +28,11 @@ def draw_log_probs(
             neither batch size nor number of ranks changes the value.
         num_draws: S.
         seed: of the noise.
+
+    Raises:
+        ValueError: if there is no draw, or if the index does not fit the images.
     """
+    require_positive(num_draws=num_draws)
     noises = (uniform_noise(index, flow.image_shape, seed=seed, stream=draw) for draw in range(num_draws))
     return torch.stack([flow(images, label, noise) for noise in noises])
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import getattr_static
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +11,11 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection, Vjp
 from flows.initialize import DataDependent
+from flows.overriding import is_newer
 from flows.pull_back import pull_back
+
+AS_MATRIX = ("forward", "transform", "inverse", "apply_affine", "vjp", "vjp_through")
+"""What a layer that runs as a matrix has from `ChannelLinear`."""
 
 Affine = tuple[Tensor, Tensor]
 """`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
@@ -27,12 +32,24 @@ class ChannelLinear(Bijection):
 
     Matrices stay at the precision of the parameters under autocast, and are inverted in float64. Those of several
     layers of one kind are computed together, which takes far fewer operators than each by itself.
+
+    A subclass with an `affine` of its own inherits no `log_abs_det`, `forward` or `inverse` that was written for
+    another one: it gets those of this class.
     """
 
     channels: int
 
-    needs_matrix = True
-    """Whether the layer runs as a matrix, also when it stands alone."""
+    runs_as_matrix: bool
+    """Whether the layer does nothing but apply its matrix, so that a chain may do so in its place."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("log_abs_det", "forward", "inverse"):
+            if getattr_static(cls, name) is not vars(ChannelLinear)[name] and is_newer(cls, "affine", than=name):
+                setattr(cls, name, vars(ChannelLinear)[name])
+        if any(is_newer(cls, name, than="vjp") for name in ("transform", "apply_affine")):
+            cls.vjp = Bijection.vjp  # type: ignore[method-assign]
+        cls.runs_as_matrix = all(getattr(cls, name) is getattr(ChannelLinear, name) for name in AS_MATRIX)
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -107,7 +124,7 @@ def as_image(rows: Tensor, like: Tensor) -> Tensor:
 
 def run_as_matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
     """Return those of the bijections that run as matrices."""
-    return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.needs_matrix]
+    return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.runs_as_matrix]
 
 
 def affines(layers: Sequence[ChannelLinear], x: Tensor) -> list[Affine]:
@@ -160,7 +177,6 @@ class Permutation(ChannelLinear):
         order: `(C,)` int64, each of 0..C-1 once; kept as a buffer.
     """
 
-    needs_matrix = False
     order: Tensor
 
     def __init__(self, order: Tensor) -> None:
@@ -188,8 +204,6 @@ class Permutation(ChannelLinear):
     @classmethod
     def log_abs_det(cls, layers: Sequence["Permutation"]) -> Tensor:
         return torch.zeros(len(layers), device=layers[0].order.device)
-
-    vjp = Bijection.vjp
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
@@ -250,10 +264,18 @@ class InvertibleConv1x1LU(ChannelLinear):
 
 
 class Folded(ChannelLinear, DataDependent):
-    """Neighbouring channel-linear bijections run as one 1x1 convolution: W = W_n ... W_2 W_1."""
+    """Neighbouring channel-linear bijections run as one 1x1 convolution: W = W_n ... W_2 W_1.
+
+    Raises:
+        ValueError: if a member has a `forward` of its own that its `affine` does not know of.
+    """
 
     def __init__(self, *members: ChannelLinear) -> None:
         super().__init__()
+        for member in members:
+            if is_newer(type(member), "forward", than="affine"):
+                name = type(member).__name__
+                raise ValueError(f"{name} has a forward of its own, but Folded goes by affine: give {name} both")
         self.channels = members[0].channels
         self.members: Sequence[ChannelLinear] = nn.ModuleList(members)  # type: ignore[assignment]
 
@@ -267,7 +289,8 @@ class Folded(ChannelLinear, DataDependent):
         weights, biases = first[0].affine(first)
         for members in rest:
             next_weights, next_biases = members[0].affine(members)
-            next_weights = next_weights.to(weights.dtype)
+            dtype = torch.promote_types(weights.dtype, next_weights.dtype)
+            weights, next_weights, biases = weights.to(dtype), next_weights.to(dtype), biases.to(dtype)
             weights, biases = next_weights @ weights, (next_weights @ biases[..., None])[..., 0] + next_biases
         return weights, biases
 

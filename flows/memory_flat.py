@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from flows.bijection import Bijection, Vjp
 from flows.linear import Affine, ChannelLinear, affines, with_inverses
+from flows.plain_autograd import refuse, refuse_more_than_first_order, refuse_transforms
 from flows.pull_back import pull_back
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def memory_flat(chain: Chain, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         `z` and `log_det` `(B,)` in nats.
+
+    Raises:
+        ValueError: under a transform of `torch.func`, or where a second derivative is taken; see `plain_autograd`.
     """
+    refuse_transforms()
     with torch.no_grad():
         prepared = chain.prepare(x)
     prepared.pop(chain.bijections[0], None)  # whose input is known
@@ -65,8 +69,8 @@ class Tape:
         self.gradients: dict[Bijection, Affine] = {}
 
     def matrix_parameters(self) -> list[Tensor]:
-        """Return the parameters of the layers that run as matrices."""
-        return [parameter for layer in self.layers for parameter in layer.parameters()]
+        """Return the parameters of the layers that run as matrices, each once."""
+        return list(dict.fromkeys(parameter for layer in self.layers for parameter in layer.parameters()))
 
     def vjp(self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
         """As `Bijection.vjp`; gradients with respect to matrices wait here until all are there."""
@@ -78,7 +82,11 @@ class Tape:
             layers = self.layers[max(0, end - self.NUM_TOGETHER) : end]
             with torch.no_grad():
                 self.matrices = dict(zip(layers, with_inverses(layers, z), strict=True))
-        x, grad_x, self.gradients[bijection] = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
+        x, grad_x, (grad_weight, grad_bias) = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
+        if bijection in self.gradients:  # it stands in another place, too
+            of_weight, of_bias = self.gradients[bijection]
+            grad_weight, grad_bias = grad_weight + of_weight, grad_bias + of_bias
+        self.gradients[bijection] = grad_weight, grad_bias
         return x, grad_x, []
 
 
@@ -90,9 +98,11 @@ class _Matrices(torch.autograd.Function):
         ctx.tape = tape
         return x.view_as(x)
 
+    jvp = staticmethod(refuse)
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_x: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_more_than_first_order(grad_x)
         tape = ctx.tape
         gradients = list(joined.from_iterable(tape.gradients.pop(layer) for layer in tape.layers))
         with torch.enable_grad():
@@ -114,14 +124,17 @@ class _Rebuilt(torch.autograd.Function):
             assert isinstance(bijection, ChannelLinear)
             z, log_det = bijection.transform(x, *prepared)
         ctx.tape, ctx.bijection = tape, bijection
-        ctx.save_for_backward(x if place == 0 else None, z if is_last else None)
+        ends_way_back = place == 0 or not ctx.needs_input_grad[3]
+        ctx.save_for_backward(x if ends_way_back else None, z if is_last else None)
         device = x.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return z, log_det
 
+    jvp = staticmethod(refuse)
+
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_more_than_first_order(grad_z)
         tape, bijection = ctx.tape, ctx.bijection
         x, z = ctx.saved_tensors
         z = tape.z if z is None else z

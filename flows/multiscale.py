@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.prior import Split, TopPrior
+from flows.reshape import channels_last
 
 
 class Multiscale(nn.Module):
@@ -52,7 +52,7 @@ class Multiscale(nn.Module):
         """Map latents, finest first, back to continuous images `(B, C, H, W)`."""
         *fine, coarse = zs
         *levels, last = self.levels
-        x = last.inverse(self.top.inverse(coarse.contiguous(memory_format=torch.channels_last), label))
+        x = last.inverse(self.top.inverse(channels_last(coarse), label))
         for level, split, eps in reversed(list(zip(levels, self.splits, fine, strict=True))):
             x = level.inverse(split.inverse(x, eps))
         return x

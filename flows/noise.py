@@ -21,7 +21,14 @@ def uniform_noise(index: Tensor, shape: Sequence[int], *, seed: int, stream: int
 
     Returns:
         float32 `(B, C, H, W)` in [0, 1), multiples of 2^-16.
+
+    Raises:
+        ValueError: if index or seed is not as above.
     """
+    if index.dtype != torch.int64 or index.dim() != 1:
+        raise ValueError(f"index is int64 (B,), got {index.dtype} {tuple(index.shape)}")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"the seed of noise is a whole number below 2^63, got {seed}")
     key = torch.full_like(index, seed)
     for coordinate in (stream, index):
         key = _mix(key + _GOLDEN) + coordinate

@@ -31,6 +31,9 @@ def build(name: str, *, memory_efficient: bool = False, **scalars: Any) -> Image
     arguments = signature(make).parameters
     for key in plain:
         choose(f"an argument of {name}", arguments, key)
+    missing = [key for key, argument in arguments.items() if argument.default is argument.empty and key not in plain]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}")
     flow = make(**plain)
     flow.spec = {"name": name, **plain}
     if memory_efficient:

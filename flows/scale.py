@@ -2,10 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from flows.hooks import is_hooked
+from flows.overriding import is_newer
 
 
 class PlainScale(nn.Module, ABC):
@@ -21,6 +25,16 @@ class PlainScale(nn.Module, ABC):
     @abstractmethod
     def slope(self, log_scale: Tensor) -> Tensor:
         """Return the derivative of `forward` where its value is `log_scale`."""
+
+
+def knows_slope(scale: nn.Module) -> TypeGuard[PlainScale]:
+    """Return whether the scale's `slope` is the derivative of its `forward`, and all that there is to its gradient."""
+    return (
+        isinstance(scale, PlainScale)
+        and not is_newer(type(scale), "forward", than="slope")
+        and not is_hooked(scale)
+        and next(scale.parameters(), None) is None
+    )
 
 
 class SigmoidScale(PlainScale):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import flows
 from flows import rebuild
@@ -14,6 +14,7 @@ from flows.chain import Chain
 from flows.coupling import Coupling
 from flows.likelihood import bits_per_dim
 from flows.linear import InvertibleConv1x1, InvertibleConv1x1LU
+from flows.preprocess import PREPROCESSES
 from scripts.benchmark.memory import peak_bytes
 from tests.perturb import perturb
 from tests.run import run_training
@@ -90,6 +91,53 @@ def test_matrices_may_stand_anywhere_in_a_chain_and_have_hooks() -> None:
         gradients.append(torch.autograd.grad(loss, [x, *chain.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
     assert len(seen) >= 2
+
+
+def shared_layers() -> dict[str, list[Bijection]]:
+    """Chains in which a layer, or a parameter, has more than one place."""
+    spec = {"image_shape": (1, 4, 4), "num_levels": 1, "num_steps": 2, "hidden_channels": 4, "scale": "tanh4"}
+    first, second = (layer for layer in flows.build("glow", **spec).multiscale.levels[0] if isinstance(layer, Coupling))
+    one, other = InvertibleConv1x1(4), InvertibleConv1x1(4)
+    tied, with_it = InvertibleConv1x1(4), InvertibleConv1x1(4)
+    with_it.weight = tied.weight
+    return {
+        "matrix twice": [first, one, second, other, one],
+        "matrix twice, once at the start": [one, first, one, second, other],
+        "matrix thrice in a row": [first, one, one, one],
+        "coupling twice": [one, first, other, first],
+        "one parameter in two matrices": [first, tied, second, with_it],
+        "a chain in the chain": [first, Chain(one, second, one), Chain(second, other)],
+        "a chain twice": [first, *[Chain(one, second)] * 2],
+        "more than are inverted together": [first, one, *(InvertibleConv1x1(4) for _ in range(9)), one],
+    }
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", shared_layers())
+def test_a_layer_may_have_more_than_one_place(name: str) -> None:
+    chain = perturb(Chain(*shared_layers()[name]), 0.1)
+    x = torch.randn(3, 4, 2, 2, requires_grad=True)
+    gradients = []
+    for chain.memory_efficient in (False, True):
+        z, log_det = chain(x)
+        loss = (z * torch.linspace(-1, 1, z.numel()).view(z.shape)).sum() + (log_det * torch.arange(3.0)).sum()
+        gradients.append(torch.autograd.grad(loss, [x, *chain.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_two_chains_may_share_a_layer() -> None:
+    shared = InvertibleConv1x1(4)
+    chains = [Chain(InvertibleConv1x1(4), shared), Chain(shared, InvertibleConv1x1(4), shared)]
+    gradients = []
+    for memory_efficient in (False, True):
+        x, total = torch.ones(2, 4, 2, 2), torch.zeros(())
+        for chain in chains:
+            chain.memory_efficient = memory_efficient
+            x, log_det = chain(x)
+            total = total + log_det.sum()
+        gradients.append(torch.autograd.grad(x.square().sum() + total, list(nn.ModuleList(chains).parameters())))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_accumulate() -> None:
@@ -172,6 +220,28 @@ def test_drift_is_measured_and_the_layer_behind_it_is_named() -> None:
     assert drift is not None and drift > 0.01
     name, error = rebuild.least_exact(flow, torch.zeros(2, 2, 8, 8, dtype=torch.uint8))
     assert name == "multiscale.levels.1.bijections.3" and error == pytest.approx(0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("preprocess", PREPROCESSES)
+@pytest.mark.parametrize("spec", [{"name": "glow", "num_steps": 2}, {"name": "realnvp", "num_blocks": 1}], ids=str)
+def test_drift_is_measured_whatever_the_first_layers_are(spec: dict[str, object], preprocess: str) -> None:
+    flow = built(True, **spec, preprocess=preprocess)
+    level = flow.multiscale.levels[0]
+    assert isinstance(level, Chain)
+    level.bijections.insert(5, Blurred())  # type: ignore[attr-defined]
+    loss(flow).backward()
+    assert all(chain.drift is not None for chain in flow.multiscale.levels)
+    assert level.drift is not None and level.drift > 0.01
+
+
+@pytest.mark.usefixtures("double")
+def test_drift_is_measured_and_gradients_hold_where_the_first_layers_are_frozen() -> None:
+    plain, flat = built(False, name="glow", num_steps=2), built(True, name="glow", num_steps=2)
+    for flow in (plain, flat):
+        for layer in list(flow.multiscale.levels[0])[:3]:
+            layer.requires_grad_(False)
+    assert relative_difference(plain, flat) < 1e-9
+    assert flat.multiscale.levels[0].drift is not None
 
 
 def test_drift_is_logged_and_a_warning_says_where_it_comes_from(

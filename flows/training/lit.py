@@ -91,7 +91,7 @@ class LitFlow(L.LightningModule):
         return None if self.flow.num_classes is None else labels
 
     def setup(self, stage: str) -> None:
-        """Initialise from data, on the same images on all ranks, unless a checkpoint is about to be restored.
+        """Initialise from data, on the same images on all ranks, unless the flow is, or a checkpoint is to be restored.
 
         Raises:
             ValueError: if a class-conditional flow and the data differ in their number of classes.
@@ -102,7 +102,7 @@ class LitFlow(L.LightningModule):
                 f"model.num_classes is {self.flow.num_classes}, but data.num_classes is {data.num_classes}: "
                 "a class-conditional flow needs labelled data with as many classes"
             )
-        if stage == "fit" and self.trainer.ckpt_path is None:
+        if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning moves it later only
             images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
