@@ -66,7 +66,7 @@ def describe_classes(sets: Sequence[ImageSet]) -> str:
     names = sets[0].class_names
     if names is None:
         return "no classes, as there are no subfolders"
-    counts = [sum(int((images.labels == label).sum()) for images in sets) for label in range(len(names))]
+    counts = sum(images.images_of_classes() for images in sets).tolist()
     classes = shortened(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
     return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {classes}"
 

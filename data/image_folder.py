@@ -226,7 +226,6 @@ class ImageFolder:
                 root,
                 shortened(map(printable, missed)),
             )
-        names = train.class_names or ()
-        empty = [name for label, name in enumerate(names) if not (train.labels == label).any()]
-        if empty:
+        counts = zip(train.class_names or (), train.images_of_classes(), strict=True)
+        if empty := [name for name, count in counts if not count]:
             logger.warning("%s: no image to train on of these classes: %s", root, shortened(empty))

@@ -37,6 +37,10 @@ class ImageSet(Dataset[Batch], ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def images_of_classes(self) -> Tensor:
+        """Return how many images each named class has: int64 `(num_names,)`."""
+        return torch.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names or ()))
+
     @property
     @abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
