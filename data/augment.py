@@ -72,6 +72,7 @@ class CentreCrop(ImageSet):
         self.base = base
         self.size = size
         self.labels = base.labels
+        self.class_names = base.class_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

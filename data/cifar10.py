@@ -70,4 +70,4 @@ class CIFAR10:
     def _read(self, train: bool) -> TensorImages:
         cifar = datasets.CIFAR10(self.root, train=train)
         images = torch.from_numpy(cifar.data).permute(0, 3, 1, 2).contiguous()
-        return TensorImages(images, torch.tensor(cifar.targets))
+        return TensorImages(images, torch.tensor(cifar.targets), class_names=tuple(cifar.classes))

@@ -8,7 +8,11 @@ from torch.utils.data import DataLoader
 
 from data.augment import Augment, CentreCrop
 from data.image_set import Batch, ImageSet, Source, Subset
+from data.names import shortened
 from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
+
+MOST_VAL = 500
+"""Training images set aside for validation at most, where no number is given."""
 
 
 class ImageData(LightningDataModule):
@@ -19,10 +23,13 @@ class ImageData(LightningDataModule):
     Args:
         source: where the images come from.
         image_shape: (C, H, W) that the source must have.
-        num_classes: its labels must lie between 0 and num_classes - 1; None where labels are of no interest.
+        num_classes: its labels must lie between 0 and num_classes - 1, and its classes, where they have names, be as
+            many; None where labels are of no interest.
         batch_size: images of a training batch over all ranks.
         eval_batch_size: images of an evaluation batch over all ranks.
-        num_val: training images set aside for validation; some more where variants of an image belong together.
+        num_val: training images set aside for validation; some more where variants of an image belong together. None
+            takes the validation images of the source or, where it has none, a tenth of its training images, at most
+            500; give a number only where the source has none.
         split_seed: picks the images that are set aside.
         seed: of the training order.
         num_workers: processes that load batches, for each loader; 0 loads them in this one.
@@ -37,6 +44,8 @@ class ImageData(LightningDataModule):
     train_set: ImageSet
     val_set: ImageSet
     test_set: ImageSet
+    class_names: tuple[str, ...] | None = None
+    """What each label stands for, known after `setup`; None where labels have no names."""
 
     def __init__(
         self,
@@ -46,7 +55,7 @@ class ImageData(LightningDataModule):
         num_classes: int | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 250,
-        num_val: int = 5000,
+        num_val: int | None = 5000,
         split_seed: int = 0,
         seed: int = 0,
         num_workers: int = 0,
@@ -54,11 +63,10 @@ class ImageData(LightningDataModule):
         augment: Augment | None = None,
     ) -> None:
         super().__init__()
-        at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "num_val": num_val}
-        if num_classes is not None:
-            at_least_one["num_classes"] = num_classes
-        for name, value in at_least_one.items():
-            if value < 1:
+        at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
+        at_least_one_or_null = {"num_val": num_val, "num_classes": num_classes}
+        for name, value in (at_least_one | at_least_one_or_null).items():
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {num_workers}")
@@ -91,18 +99,39 @@ class ImageData(LightningDataModule):
         """
         if hasattr(self, "train_set"):
             return
-        whole, test = self.source.load()
-        for images in (whole, test):
+        whole, test, *val = self.source.load()
+        for images in (whole, test, *val):
             self._check(images)
-        if len(whole) - self.num_val < self.batch_size:
+        self.class_names = whole.class_names
+        self.train_set, held = (whole, val[0]) if self._has_own(val) else self._split(whole)
+        self.val_set = self._cropped(held)
+        self.test_set = self._cropped(test)
+
+    def _has_own(self, val: list[ImageSet]) -> bool:
+        """Return whether the source has validation images, unless some are to be set aside beside them."""
+        if val and self.num_val is not None:
             raise ValueError(
-                f"{len(whole)} training images are too few for a num_val of {self.num_val} and a batch of "
+                f"data.num_val is {self.num_val}, but {type(self.source).__name__} has {len(val[0])} validation images "
+                "of its own: set data.num_val=null to take these"
+            )
+        return bool(val)
+
+    def _split(self, whole: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """Return the images to train on and those to validate on."""
+        num_val = self.num_val or max(min(len(whole) // 10, MOST_VAL), 1)
+        if len(whole) - num_val < self.batch_size:
+            raise ValueError(
+                f"{len(whole)} training images are too few for a num_val of {num_val} and a batch of "
                 f"{self.batch_size}: make data.num_val or data.batch_size smaller"
             )
-        rest, held = split_off(len(whole), self.num_val, "validation", self.split_seed, groups=whole.groups)
-        self.train_set = Subset(whole, rest)
-        self.val_set = self._cropped(Subset(whole, held))
-        self.test_set = self._cropped(test)
+        rest, held = split_off(len(whole), num_val, "validation", self.split_seed, groups=whole.groups)
+        if whole.groups is not None and len(rest) < self.batch_size:
+            raise ValueError(
+                f"the {len(whole)} training images are {len(set(whole.groups.tolist()))} groups that stay together: "
+                f"validation takes {len(held)} images and leaves {len(rest)}, too few for a batch of "
+                f"{self.batch_size}; group fewer images together, or make data.num_val or data.batch_size smaller"
+            )
+        return Subset(whole, rest), Subset(whole, held)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far training has come, of how many images; Lightning itself restores loaders in mid-epoch only."""
@@ -191,6 +220,12 @@ class ImageData(LightningDataModule):
             raise ValueError(
                 f"data.num_classes is {self.num_classes}, but {unlabelled} of {len(images)} images of {name} have no "
                 "label: put the images of a folder into subfolders, one a class, or set data.num_classes=null"
+            )
+        names = images.class_names
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(
+                f"data.num_classes is {self.num_classes}, but {name} has {len(names)} classes ({shortened(names)}): "
+                f"set data.num_classes={len(names)}, or null"
             )
         if images.labels.max() >= self.num_classes:
             raise ValueError(

@@ -1,17 +1,38 @@
 """From an image file of any kind to pixels of one shape."""
 
+import os
+import re
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
+from PIL.ImageFile import ImageFile
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-MODES = {1: "L", 3: "RGB"}
+from data.formats import NotAnImageError, open_image
+from data.metadata import without_metadata
+from data.names import printable
 
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # such a file is refused, by name
+MODES = {1: "L", 3: "RGB"}
+MAX_PIXELS = 89_478_485
+"""Of one image, unless more are allowed: a quarter of a GiB in colour, from which Pillow warns on."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its Exif orientation."""
+QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""The filter of Pillow's warnings: they are of metadata, or of sizes, which are checked here."""
 
 
 def check_shape(image_shape: Sequence[int], crop: int | None = None) -> tuple[int, int, int]:
@@ -27,7 +48,14 @@ def check_shape(image_shape: Sequence[int], crop: int | None = None) -> tuple[in
     return image_shape[0], image_shape[1], image_shape[2]
 
 
-def decode(path: Path, image_shape: tuple[int, int, int], *, crop: int | None = None, enlarge: bool = False) -> Tensor:
+def decode(
+    path: Path,
+    image_shape: tuple[int, int, int],
+    *,
+    crop: int | None = None,
+    enlarge: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
+) -> Tensor:
     """Return the first frame of an image file, upright, on white, scaled to cover a shape and cropped at the centre.
 
     Args:
@@ -35,23 +63,36 @@ def decode(path: Path, image_shape: tuple[int, int, int], *, crop: int | None = 
         image_shape: (C, H, W); C is 1 for grey, 3 for colour.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
         enlarge: whether to scale up images that are too small.
+        max_pixels: the most that an image may have; None for no limit.
 
     Returns:
         uint8 `(C, H, W)`.
 
     Raises:
-        ValueError: if it cannot be decoded or is too small; the message names the file.
+        NotAnImageError: a ValueError, if no decoder opens it; the message names the file.
+        ValueError: if it cannot be decoded, is too small or too large; the message names the file.
+        OSError: if the disk or the network fails.
     """
     channels, height, width = image_shape
-    if not path.exists() or path.stat().st_size == 0:
-        raise ValueError(f"{path} is {'empty' if path.exists() else 'a link to nothing'}")
+    name = printable(path)
+    if not os.path.isfile(path):
+        what = "no file" if os.path.exists(path) else "a link to nothing" if path.is_symlink() else "gone"
+        raise NotAnImageError(f"{name} is {what}")
+    if path.stat().st_size == 0:
+        raise NotAnImageError(f"{name} is empty")
     try:
-        with Image.open(path) as file:
-            image = flatten(ImageOps.exif_transpose(file), MODES[channels])
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image of a kind that Pillow reads") from error
+        image = read_pixels(path, MODES[channels], max_pixels)
+    except PermissionError as error:
+        raise NotAnImageError(f"{name} may not be read: change its permissions") from error
+    except NotAnImageError as error:
+        raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise what they like
-        raise ValueError(f"{path} cannot be decoded: {str(error).rstrip('.')}") from error
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, the network or the machine
+            raise
+        reason = printable(str(error) or type(error).__name__).rstrip(".")
+        raise ValueError(f"{name} cannot be decoded: {reason}") from error
     if crop is not None:
         check_size(path, image, crop, crop)
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -62,10 +103,55 @@ def decode(path: Path, image_shape: tuple[int, int, int], *, crop: int | None = 
     return fitted
 
 
+def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
+    """Return an image upright in 8-bit grey ("L") or colour ("RGB"), though its metadata may be damaged.
+
+    Raises:
+        NotAnImageError: if no decoder opens it.
+        Exception: of any kind, if it cannot be decoded.
+    """
+    if QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def read(file: BinaryIO) -> Image.Image:
+        image = open_image(file, path)
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise ValueError(
+                f"its {image.width}x{image.height} pixels are more than {max_pixels}, as those of a decompression bomb "
+                f"would be; if it is sound, set data.source.max_pixels={image.width * image.height}, or null"
+            )
+        return flatten(upright(image), mode)
+
+    with path.open("rb") as file:
+        try:
+            return read(file)
+        except Exception as error:
+            file.seek(0)
+            bare = without_metadata(file.read())
+            if bare is None:
+                raise
+            try:
+                return read(BytesIO(bare))
+            except Exception:
+                raise error from None
+
+
+def upright(image: ImageFile) -> Image.Image:
+    """Return an image turned as its metadata say, if they can be read."""
+    image.load()
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever is wrong with them
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 def check_size(path: Path, image: Image.Image, width: int, height: int) -> None:
     """Raise ValueError, naming the file, unless an image has at least this size."""
     if image.width < width or image.height < height:
-        raise ValueError(f"{path} is too small: {image.width}x{image.height} (W x H) where {width}x{height} are needed")
+        raise ValueError(
+            f"{printable(path)} is too small: {image.width}x{image.height} (W x H) where {width}x{height} are needed"
+        )
 
 
 def flatten(image: Image.Image, mode: str) -> Image.Image:

@@ -6,6 +6,7 @@ from data.image_set import ImageSet, TensorImages
 from data.order import shuffled
 
 NUM_TEST = 297
+NAMES = tuple("0123456789")
 
 
 class Digits:
@@ -34,4 +35,5 @@ class Digits:
         labels = torch.from_numpy(targets)
         rows = shuffled(len(images), "digits")
         test, train = (part.sort().values for part in (rows[:NUM_TEST], rows[NUM_TEST:]))
-        return TensorImages(images[train], labels[train]), TensorImages(images[test], labels[test])
+        train_set, test_set = (TensorImages(images[part], labels[part], class_names=NAMES) for part in (train, test))
+        return train_set, test_set

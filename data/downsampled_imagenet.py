@@ -168,8 +168,10 @@ def read_labels(path: Path) -> Tensor:
 
 
 def unpacked(path: Path) -> Path:
-    """Return where the array of a compressed npz file is unpacked."""
-    return path.parent / "unpacked" / f"{path.stem}.npy"
+    """Return where the array of a compressed npz file is unpacked: another place when its content is another."""
+    with ZipFile(path) as archive:
+        checksum = archive.getinfo("data.npy").CRC
+    return path.parent / "unpacked" / f"{path.stem}.{checksum:08x}.npy"
 
 
 def unpack(path: Path) -> None:
@@ -179,9 +181,11 @@ def unpack(path: Path) -> None:
         ValueError: if it is damaged.
     """
     target = unpacked(path)
+    if target.exists():
+        return
     target.parent.mkdir(exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
-        if target.exists() and target.stat().st_mtime >= path.stat().st_mtime:
+        if target.exists():
             return
         partial = target.with_suffix(".partial")
         try:
@@ -191,3 +195,6 @@ def unpack(path: Path) -> None:
             partial.unlink()
             raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
         partial.replace(target)
+        for other in target.parent.glob(f"{path.stem}.*npy"):  # of what the file held before
+            if other != target:
+                other.unlink()

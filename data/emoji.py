@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from data.debian import unpack
 from data.image_folder import ImageFolder
-from data.image_set import ImageSet
+from data.image_set import Splits
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +51,14 @@ class Emoji:
             ModuleNotFoundError: if fontTools is not installed.
             RuntimeError: if the font is out of reach; the message says what to put where.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / "prepare.lock"):
-            if not self.pictures.exists():
-                self._write()
+        if not self.pictures.exists():
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / "prepare.lock"):
+                if not self.pictures.exists():
+                    self._write()
         self.folder.prepare()
 
-    def load(self) -> tuple[ImageSet, ImageSet]:
+    def load(self) -> Splits:
         """Return the training and the test images.
 
         Raises:

@@ -42,7 +42,7 @@ class FashionMNIST:
         Raises:
             FileNotFoundError: if `prepare` has not run.
         """
-        return load(datasets.FashionMNIST, self.root)
+        return load(datasets.FashionMNIST, self.root, tuple(datasets.FashionMNIST.classes))
 
 
 def from_mirror(folder: Path) -> Path:

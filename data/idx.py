@@ -58,7 +58,7 @@ def fetch_if_damaged(raw: Path, name: str, origins: Mapping[str, Fetch]) -> None
             _fetch(raw, name, origins)
 
 
-def load(dataset: type[datasets.MNIST], root: Path) -> tuple[ImageSet, ImageSet]:
+def load(dataset: type[datasets.MNIST], root: Path, class_names: tuple[str, ...]) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test images of a torchvision data set.
 
     Raises:
@@ -67,8 +67,11 @@ def load(dataset: type[datasets.MNIST], root: Path) -> tuple[ImageSet, ImageSet]
     raw = root / dataset.__name__ / "raw"
     if damaged := damaged_files(raw):
         raise FileNotFoundError(f"{raw} lacks a whole {', '.join(damaged)}: run prepare() first")
-    train, test = (dataset(root, train=flag) for flag in (True, False))
-    return TensorImages(train.data.unsqueeze(1), train.targets), TensorImages(test.data.unsqueeze(1), test.targets)
+    train, test = (
+        TensorImages(part.data.unsqueeze(1), part.targets, class_names=class_names)
+        for part in (dataset(root, train=True), dataset(root, train=False))
+    )
+    return train, test
 
 
 def _fetch(raw: Path, name: str, origins: Mapping[str, Fetch]) -> None:

@@ -5,22 +5,30 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
 
+import PIL
 import torch
 from filelock import FileLock
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
+from data.formats import NotAnImageError, is_named_like_an_image
 from data.image_set import Batch, ImageSet
+from data.names import printable
 
 logger = logging.getLogger(__name__)
 
 WORTH_A_BAR = 2000
 """Files to check from which on a progress bar is shown."""
+LONGEST_NAME = 50
+"""Characters of the folder's name in that of its index."""
 
 
 class ImageFiles(ImageSet):
@@ -35,6 +43,7 @@ class ImageFiles(ImageSet):
         image_shape: (C, H, W) of what `read` returns.
         read: a file to uint8 `(C, H, W)`.
         groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
+        class_names: what each label stands for; None where labels have no names.
     """
 
     def __init__(
@@ -45,9 +54,11 @@ class ImageFiles(ImageSet):
         image_shape: tuple[int, int, int],
         read: Callable[[Path], Tensor],
         groups: Tensor | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self.root = root
         self.groups = groups
+        self.class_names = class_names
         self.paths = paths
         self.labels = labels
         self.shape = image_shape
@@ -70,34 +81,55 @@ class ImageFiles(ImageSet):
         return Batch(torch.stack(images), self.labels[index], index)
 
 
+class Unfit(NamedTuple):
+    """Why a file is of no use, and whether it is an image at all, by its name or by its content."""
+
+    reason: str
+    is_image: bool
+
+
+Verdict = list[Any]
+"""Size and time of a file, why it is unfit (None if it is fit), and whether it is an image."""
+
+
 def damaged_images(
     root: Path, paths: Iterable[Path], read: Callable[[Path], Tensor], settings: str, index_dir: Path
-) -> dict[Path, str]:
+) -> dict[Path, Unfit]:
     """Return why each file that cannot be read cannot; every file is decoded once, and the verdict kept in an index.
 
-    A file is decoded again when its size, its time of change (of permissions too) or the settings differ.
+    A file is decoded again when its size, its time of change (of permissions too), Pillow or the settings differ.
 
     Args:
         root: the folder.
         paths: relative to root.
-        read: raises ValueError for a file that is unfit.
+        read: raises ValueError for a file that is unfit, NotAnImageError for one that is no image.
         settings: whatever the verdicts depend on beside the file.
         index_dir: where the index goes; never into the folder itself.
+
+    Raises:
+        OSError: if the disk or the network fails; what was found until then is kept.
     """
-    digest = sha256(f"{root.absolute()} {settings}".encode()).hexdigest()[:16]
-    index = index_dir / f"{root.name}-{digest}.json"
-    stamps = {path: _stamp(root / path) for path in paths}
-    with _locked(index):
-        known = _recall(index)
-        fresh = [path for path, stamp in stamps.items() if known.get(str(path), [])[:2] != stamp]
-        if fresh:
-            verdicts = dict(zip(fresh, _check(root, fresh, read), strict=True))
-            known = {
-                str(path): [*stamp, verdicts[path]] if path in verdicts else known[str(path)]
-                for path, stamp in stamps.items()
-            }
-            _store(index, known)
-    return {path: str(reason) for path in stamps if (reason := known[str(path)][2]) is not None}
+    key = os.fsencode(root.absolute()) + f" {settings} {PIL.__version__}".encode()
+    index = index_dir / f"{root.name[:LONGEST_NAME]}-{sha256(key).hexdigest()[:16]}.json"
+    stamps = {str(path): _stamp(root / path) for path in paths}
+    known = _recall(index)
+    if _unknown(stamps, known):
+        with _locked(index):
+            known = _recall(index)
+            fresh = _unknown(stamps, known)
+            known = {path: known[path] for path in stamps.keys() - {*fresh}}
+            try:
+                for path, verdict in zip(fresh, _check(root, fresh, read), strict=True):
+                    known[path] = [*stamps[path], *verdict]
+            finally:
+                if fresh:
+                    _store(index, {path: known[path] for path in stamps if path in known})
+    verdicts = {path: known[path][2:] for path in stamps}
+    return {Path(path): Unfit(*verdict) for path, verdict in verdicts.items() if verdict[0] is not None}
+
+
+def _unknown(stamps: dict[str, list[int]], known: dict[str, Verdict]) -> list[str]:
+    return [path for path, stamp in stamps.items() if known.get(path, [])[:2] != stamp]
 
 
 @contextmanager
@@ -116,10 +148,13 @@ def _locked(index: Path) -> Iterator[None]:
         lock.release()
 
 
-def _recall(index: Path) -> dict[str, list[int | str | None]]:
-    """Return the stamp and the verdict of each file, of none where the index is missing or damaged."""
+def _recall(index: Path) -> dict[str, Verdict]:
+    """Return the verdict on each file, on none where the index is missing or damaged."""
     try:
-        return {path: [size, time, reason] for path, (size, time, reason) in json.loads(index.read_text()).items()}
+        return {
+            path: [size, time, reason, is_image]
+            for path, (size, time, reason, is_image) in json.loads(index.read_text()).items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -133,33 +168,35 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_ctime_ns]
 
 
-def _check(root: Path, paths: list[Path], read: Callable[[Path], Tensor]) -> list[str | None]:
-    """Return what is wrong with each file, None for nothing."""
+def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iterator[tuple[str | None, bool]]:
+    """Return what is wrong with each file, None for nothing, and whether it is an image."""
 
-    def verdict(path: Path) -> str | None:
+    def verdict(path: str) -> tuple[str | None, bool]:
         try:
             read(root / path)
+        except NotAnImageError as error:
+            return str(error), is_named_like_an_image(Path(path))
         except ValueError as error:
-            return str(error)
-        return None
+            return str(error), True
+        return None, True
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(
-            track(
-                pool.map(verdict, paths),
-                f"checking {root}",
-                total=len(paths),
-                console=Console(stderr=True),
-                transient=True,
-                disable=len(paths) < WORTH_A_BAR,
-            )
+        yield from track(
+            pool.map(verdict, paths),
+            f"checking {escape(printable(root))}",
+            total=len(paths),
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(paths) < WORTH_A_BAR,
         )
 
 
-def _store(index: Path, known: dict[str, list[int | str | None]]) -> None:
+def _store(index: Path, known: dict[str, Verdict]) -> None:
+    partial = index.with_suffix(f".{uuid4().hex}.partial")  # others may write, too, where there are no locks
     try:
-        partial = index.with_suffix(".partial")
         partial.write_text(json.dumps(known))
         partial.replace(index)
     except OSError as error:
         logger.warning("images are checked anew in every process, as the outcome cannot be kept: %s", error)
+        with suppress(OSError):
+            partial.unlink()

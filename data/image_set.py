@@ -31,8 +31,15 @@ class ImageSet(Dataset[Batch], ABC):
     groups: Tensor | None = None
     """int64 `(N,)`: variants of one image share a number and stay on one side of every split. None: all differ."""
 
+    class_names: tuple[str, ...] | None = None
+    """What each label stands for, from 0 on; None where labels have no names, or there are none."""
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def images_of_classes(self) -> Tensor:
+        """Return how many images each named class has: int64 `(num_names,)`."""
+        return torch.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names or ()))
 
     @property
     @abstractmethod
@@ -44,14 +51,18 @@ class ImageSet(Dataset[Batch], ABC):
         """Return the images of these rows, in this order."""
 
 
+Splits = tuple[ImageSet, ImageSet] | tuple[ImageSet, ImageSet, ImageSet]
+"""Training and test images, and validation images of a source that has its own."""
+
+
 class Source(Protocol):
     """Where images come from."""
 
     def prepare(self) -> None:
         """Make the files present; called by one process a machine, cheap when they are."""
 
-    def load(self) -> tuple[ImageSet, ImageSet]:
-        """Return the training and the test images; called by every process."""
+    def load(self) -> Splits:
+        """Return the training and the test images, and validation images if it has its own; called by every process."""
 
 
 class TensorImages(ImageSet):
@@ -61,12 +72,19 @@ class TensorImages(ImageSet):
         images: uint8 `(N, C, H, W)`.
         labels: integers `(N,)`; None where there are none.
         groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
+        class_names: what each label stands for; None where labels have no names.
 
     Raises:
         ValueError: if a dtype, a number of dimensions or a length is not as above.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None = None, groups: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        groups: Tensor | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
         if labels is None:
@@ -79,6 +97,7 @@ class TensorImages(ImageSet):
         self.images = images
         self.labels = labels.long()
         self.groups = groups
+        self.class_names = class_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -104,6 +123,7 @@ class Subset(ImageSet):
         self.rows = rows
         self.labels = base.labels[rows]
         self.groups = None if base.groups is None else base.groups[rows]
+        self.class_names = base.class_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

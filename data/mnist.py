@@ -9,6 +9,8 @@ from data.download import download
 from data.idx import fetch_if_damaged, load
 from data.image_set import ImageSet
 
+NAMES = tuple("0123456789")
+
 
 class MNIST:
     """60,000 training and 10,000 test images of handwritten digits, (1, 28, 28), ten classes.
@@ -35,7 +37,7 @@ class MNIST:
         Raises:
             FileNotFoundError: if `prepare` has not run.
         """
-        return load(datasets.MNIST, self.root)
+        return load(datasets.MNIST, self.root, NAMES)
 
 
 def from_mirror(mirror: str, folder: Path) -> Path:

@@ -15,6 +15,8 @@ from data.image_set import ImageSet, TensorImages
 
 logger = logging.getLogger(__name__)
 
+NAMES = tuple("0123456789")
+
 
 class SVHN:
     """73,257 training and 26,032 test photographs of house numbers, (3, 32, 32), ten classes (Netzer et al. 2011).
@@ -72,4 +74,5 @@ class SVHN:
     def _read(self, splits: list[str]) -> TensorImages:
         parts = [datasets.SVHN(self.root, split) for split in splits]
         images = torch.cat([torch.from_numpy(part.data).contiguous() for part in parts])
-        return TensorImages(images, torch.cat([torch.from_numpy(part.labels) for part in parts]))
+        labels = torch.cat([torch.from_numpy(part.labels) for part in parts])
+        return TensorImages(images, labels, class_names=NAMES)
