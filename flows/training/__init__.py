@@ -1,7 +1,14 @@
 """Training flows with Lightning: steps, averaged weights, pictures, checkpoints, run folders."""
 
-from flows.training.check_config import check_arguments, check_config
-from flows.training.checkpoint import CheckpointError, check_resume, find_resume, load_flow, save_flow
+from flows.training.check_config import check_all_used, check_arguments, check_config
+from flows.training.checkpoint import (
+    CheckpointError,
+    check_resume,
+    checkpoint_to_resume,
+    find_resume,
+    load_flow,
+    save_flow,
+)
 from flows.training.checkpoint_io import WholeCheckpointIO
 from flows.training.command_line import command_line
 from flows.training.data_wait import DataWait
@@ -15,6 +22,7 @@ from flows.training.malloc import keep_freed_memory
 from flows.training.metric import ImageAverage
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.muon import Muon
+from flows.training.overrides import command, from_here, override
 from flows.training.plugins import trainer_plugins
 from flows.training.progress import Progress
 from flows.training.ranks import end_with_first_rank
@@ -26,6 +34,7 @@ from flows.training.scale_decay import decay_scales
 from flows.training.schedule import WarmupDecay
 from flows.training.slurm import check_tasks, was_requeued
 from flows.training.summary import RunSummary, read_summary
+from flows.training.terminal import print_whatever_comes
 from flows.training.throughput import Throughput
 from flows.training.timed_checkpoint import TimedCheckpoint
 from flows.training.wandb_logger import UnstoppableWandb
@@ -49,23 +58,29 @@ __all__ = [
     "UnstoppableWandb",
     "WarmupDecay",
     "WholeCheckpointIO",
+    "check_all_used",
     "check_arguments",
     "check_config",
     "check_resume",
     "check_same_settings",
     "check_tasks",
+    "checkpoint_to_resume",
+    "command",
     "command_line",
     "decay_scales",
     "end_with_first_rank",
     "find_resume",
     "find_runs",
+    "from_here",
     "hold",
     "image_grid",
     "is_sweep",
     "keep_freed_memory",
     "load_flow",
     "new_run_id",
+    "override",
     "pick_device",
+    "print_whatever_comes",
     "read_run",
     "read_summary",
     "run_name",
