@@ -10,13 +10,15 @@ Examples:
 
 import logging
 import os
+import re
+import shlex
 import sys
 import warnings
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
@@ -27,17 +29,22 @@ from flows.training import (
     RunSummary,
     Throughput,
     UnstoppableWandb,
+    check_all_used,
     check_config,
     check_resume,
     check_same_settings,
     check_tasks,
+    checkpoint_to_resume,
+    command,
     command_line,
     end_with_first_rank,
     find_resume,
+    from_here,
     hold,
     is_sweep,
     keep_freed_memory,
     load_flow,
+    override,
     read_summary,
     save_flow,
     set_tf32,
@@ -50,12 +57,28 @@ warnings.filterwarnings("ignore", message="The `srun` command is available")  # 
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
+SETTINGS = [
+    "data",
+    "model",
+    "optimizer",
+    "training",
+    "trainer",
+    "callbacks",
+    "logger",
+    "run_id",
+    "run_dir",
+    "data_root",
+]
+SETTINGS += ["resume", "seed", "test", "compile", "allow_tf32"]
+"""What a config has at its top."""
+
 
 @command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
     end_with_first_rank()
     check_config(cfg)
+    check_all_used(cfg, SETTINGS)
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
@@ -66,10 +89,12 @@ def main(cfg: DictConfig) -> float:
         facts = read_summary(run_dir / "summary.json")
         if facts.get("status") == "completed":
             if cfg.test and "test_bits_per_dim" not in facts:
-                raise ValueError(f"{run_dir} ended with test=false: python scripts/evaluate.py tests its best model")
+                raise ValueError(f"{run_dir} ended with test=false: its best model is tested by {how_to_test(run_dir)}")
             report(facts, run_dir)
             return facts["val_bits_per_dim"]
         resume = find_resume(run_dir)
+    elif resume is not None:
+        resume = checkpoint_to_resume(resume)
 
     summary = RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed)
     with hold(run_dir), summary:
@@ -111,9 +136,22 @@ def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
         )
 
 
+def how_to_test(run_dir: Path) -> str:
+    """Return the command that tests the best model of a run on the data of this one."""
+    data = []
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        told = [setting for setting in hydra.overrides.task if re.match("[+~]*data[._]", setting)]
+        data = [f"data={hydra.runtime.choices['data']}", *map(shlex.quote, told)]
+    return command("scripts/evaluate.py", override("ckpt", from_here(run_dir / "best.safetensors")), *data)
+
+
 def objects(group: DictConfig | None) -> list[Any]:
     """Instantiate a group of named objects, leaving out those set to null."""
     made = instantiate(group, _convert_="all") if group else {}
+    for name, item in made.items():
+        if isinstance(item, dict):
+            raise ValueError(f"{name}, beside {', '.join(set(made) - {name})}, needs a _target_ that says what it is")
     return [item for item in made.values() if item is not None]
 
 
@@ -153,8 +191,11 @@ def train_and_test(
 @rank_zero_only
 def report(facts: dict[str, Any], run_dir: Path) -> None:
     """Say how the run ended, where its files are and what to try next."""
-    folder = os.path.relpath(run_dir)
-    python = "python" if which("python") == sys.executable else os.path.relpath(sys.executable)
+    folder = from_here(run_dir)
+    names = "summary.json", "metrics.csv", "samples/", "reconstructions/", "real.png", "best.safetensors"
+    there = ", ".join(name for name in names if (run_dir / name).exists())
+    settings = override("ckpt", f"{folder}/best.safetensors"), override("out", f"{folder}/drawn")
+    try_next = command("sample.py", *settings, "'temperature=[0.5,0.7,0.9]'")
     if "test_bits_per_dim" in facts:
         result = (
             f"{facts['test_bits_per_dim']:.4f} bits/dim ± {facts['test_standard_error']:.4f} on "
@@ -165,9 +206,7 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
         result = f"{facts['val_bits_per_dim']:.4f} bits/dim in the best validation, the test set unread"
     print(
         f"\n{result}; {facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
-        f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
-        f"best.safetensors.\n"
-        f"Try next: {python} sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
+        f"Everything is in {folder}: {there}.\nTry next: {try_next}"
     )
 
 

@@ -7,15 +7,23 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class UnknownChoiceError(ValueError):
+    """A choice that there is not."""
+
+    def __init__(self, option: str, choices: Iterable[str], name: str) -> None:
+        super().__init__(f"{option} is one of {', '.join(choices)}; got {name!r}{did_you_mean(name, choices)}")
+        self.option, self.name = option, name
+
+
 def choose(option: str, choices: Mapping[str, T], name: str) -> T:
     """Return `choices[name]`.
 
     Raises:
-        ValueError: if there is no such choice; the message names the option, the nearest name and all names.
+        UnknownChoiceError: if there is no such choice; the message names the option, the nearest name and all names.
     """
     if isinstance(name, str) and name in choices:
         return choices[name]
-    raise ValueError(f"{option} is one of {', '.join(choices)}; got {name!r}{did_you_mean(name, choices)}")
+    raise UnknownChoiceError(option, choices, name)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
+from .check_config import check_all_used as check_all_used
 from .check_config import check_arguments as check_arguments
 from .check_config import check_config as check_config
 from .checkpoint import CheckpointError as CheckpointError
 from .checkpoint import check_resume as check_resume
+from .checkpoint import checkpoint_to_resume as checkpoint_to_resume
 from .checkpoint import find_resume as find_resume
 from .checkpoint import load_flow as load_flow
 from .checkpoint import save_flow as save_flow
@@ -21,6 +23,9 @@ from .malloc import keep_freed_memory as keep_freed_memory
 from .metric import ImageAverage as ImageAverage
 from .metrics_csv import MetricsCSV as MetricsCSV
 from .muon import Muon as Muon
+from .overrides import command as command
+from .overrides import from_here as from_here
+from .overrides import override as override
 from .plugins import trainer_plugins as trainer_plugins
 from .progress import Progress as Progress
 from .ranks import end_with_first_rank as end_with_first_rank
@@ -41,6 +46,7 @@ from .slurm import check_tasks as check_tasks
 from .slurm import was_requeued as was_requeued
 from .summary import RunSummary as RunSummary
 from .summary import read_summary as read_summary
+from .terminal import print_whatever_comes as print_whatever_comes
 from .throughput import Throughput as Throughput
 from .timed_checkpoint import TimedCheckpoint as TimedCheckpoint
 from .wandb_logger import UnstoppableWandb as UnstoppableWandb

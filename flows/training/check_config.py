@@ -1,7 +1,9 @@
 """Values of a config checked against the annotations of what they are handed to, before anything is built."""
 
 import inspect
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Iterable
 from typing import Any, get_type_hints
 
 from hydra.utils import get_object
@@ -11,12 +13,15 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from flows.arguments import did_you_mean
 
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot import is said here
+
 
 def check_config(cfg: DictConfig, where: str = "") -> None:
     """Check every value below that is handed to a `_target_`.
 
     Raises:
         ValueError: if a value has the wrong type, or if there is no such argument; the message says where.
+        ImportError: if there is no such `_target_`, or if importing it fails.
     """
     arguments = {}
     for key in map(str, cfg):
@@ -31,7 +36,32 @@ def check_config(cfg: DictConfig, where: str = "") -> None:
             for part in objects:
                 check_config(part, path)
     if "_target_" in cfg:
-        check_arguments(get_object(cfg["_target_"]), arguments, where)
+        check_arguments(_target(cfg["_target_"], where), arguments, where)
+
+
+def _target(name: str, where: str) -> Callable[..., Any]:
+    try:
+        return get_object(name)
+    except Exception as error:
+        cause = error.__cause__ or error
+        nearest = did_you_mean(str(cause.name), dir(cause.obj)) if isinstance(cause, AttributeError) else ""
+        reason = f"{type(cause).__name__}: {cause}{nearest}"
+        raise ImportError(f"{where}._target_: {name} cannot be imported ({reason})") from error
+
+
+def check_all_used(cfg: DictConfig, known: Iterable[str]) -> None:
+    """Check that each setting at the top is one that is known, or one that others refer to.
+
+    Raises:
+        ValueError: if not, as it would be left out without a word.
+    """
+    known, text = list(known), OmegaConf.to_yaml(cfg)
+    for key in map(str, cfg):
+        if key not in known and not re.search(rf"\$\{{\.*{re.escape(key)}\b", text):
+            raise ValueError(
+                f"{key}: nothing uses this setting{did_you_mean(key, known)}; a file of your own with settings for "
+                "the whole run begins with the line '# @package _global_'"
+            )
 
 
 def check_arguments(function: Callable[..., Any], arguments: dict[str, Any], where: str = "") -> None:

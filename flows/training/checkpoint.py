@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flows.arguments import UnknownChoiceError, did_you_mean
 from flows.image_flow import ImageFlow
 from flows.registry import build
 
@@ -37,17 +38,13 @@ def load_flow(path: str | Path) -> ImageFlow:
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
     """
-    path = PRETRAINED.get(str(path), path)
+    path = PRETRAINED.get(str(path), Path(path).expanduser())
     spec, weights = _read_safetensors(path) if Path(path).suffix == ".safetensors" else _read_ckpt(path)
     try:
         flow = build(**spec)
         flow.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split("\n\t")[:2]).strip()
-        raise CheckpointError(
-            f"{path} was written by another version of this project: check out the git_commit that summary.json of its "
-            f"run states ({reason})"
-        ) from error
+        raise CheckpointError(f"{path} {_mismatch(spec, error)}") from error
     return flow.eval()
 
 
@@ -72,12 +69,38 @@ def find_resume(run_dir: str | Path) -> Path | None:
     return None
 
 
+def checkpoint_to_resume(told: object) -> Path:
+    """Return the checkpoint that `resume=` means: a `.ckpt` file, or the newest good one of a run's folder.
+
+    Raises:
+        CheckpointError: if there is none; the message says what to give.
+    """
+    advice = "give resume=auto to go on in the run's own folder, or the path of a .ckpt file or of a run's folder"
+    if not isinstance(told, str):
+        raise CheckpointError(f"resume={str(told).lower()} does not say from where: {advice}")
+    path = Path(told).expanduser()
+    if path.is_dir():
+        newest = find_resume(path.parent if path.name == "checkpoints" else path)
+        if newest is None:
+            raise CheckpointError(f"{path} is a folder without a checkpoint that loads in it: {advice}")
+        return newest
+    if not path.exists() and told not in PRETRAINED:
+        raise CheckpointError(f"{path} does not exist{did_you_mean(told, ['auto', *_flows_beside(path)])}: {advice}")
+    return path if path.exists() else PRETRAINED[told]
+
+
 def check_resume(path: str | Path, flow: ImageFlow) -> None:
     """Check that a run of `flow` can go on from a checkpoint.
 
     Raises:
-        CheckpointError: if the file does not load or holds another model; the message says what differs.
+        CheckpointError: if the file does not load, or holds weights only or another model; the message says what
+            differs.
     """
+    if Path(path).suffix == ".safetensors":
+        raise CheckpointError(
+            f"{path} holds weights only, to sample from and to evaluate, and no run can go on from them: give a .ckpt "
+            "file of the run, from its folder checkpoints"
+        )
     spec, _ = _read_ckpt(path)
     differences = [
         f"{key} is {spec.get(key)} there and {flow.spec.get(key)} here"
@@ -145,17 +168,39 @@ def _read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
         ) from error
 
 
+def _mismatch(spec: dict[str, Any], error: Exception) -> str:
+    """Return what to do about a file that this program cannot make a flow of."""
+    if isinstance(error, UnknownChoiceError) and error.name in spec.values():
+        return (
+            f"is a flow with the {error.option} {error.name!r}, which is not known here ({error}): if it is your own, "
+            "or of scripts/peers, import the file that registers it, then call flows.training.load_flow in Python; "
+            "else check out the version of this project that has it"
+        )
+    reason = " ".join(str(error).split("\n\t")[:2]).strip()
+    return (
+        "was written by another version of this project: check out the git_commit that summary.json of its run states "
+        f"({reason})"
+    )
+
+
+def _flows_beside(path: Path) -> list[str]:
+    """Return the paths in the same folder that may be meant by one that does not exist."""
+    return [str(found) for found in path.parent.glob("*") if found.suffix in (".ckpt", ".safetensors", "")]
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_file(path: str | Path) -> None:
     """Raise CheckpointError unless the path is that of a file with something in it."""
-    names = " or ".join(PRETRAINED)
+    path, names = Path(path), " or ".join(PRETRAINED)
     advice = f"give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID, or the name {names}"
-    if not Path(path).exists():
-        raise CheckpointError(f"{path} does not exist: {advice}")
-    if Path(path).is_dir():
-        raise CheckpointError(f"{path} is a folder: {advice}")
-    if Path(path).stat().st_size == 0:
+    if not path.exists():
+        nearest = did_you_mean(str(path), [*PRETRAINED, *_flows_beside(path)])
+        raise CheckpointError(f"{path} does not exist{nearest}: {advice}")
+    if path.is_dir():
+        best = path / "best.safetensors"
+        raise CheckpointError(f"{path} is a folder: {f'give {best}' if best.exists() else advice}")
+    if path.stat().st_size == 0:
         raise CheckpointError(f"{path} is empty: writing it was interrupted, take another one")

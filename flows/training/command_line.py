@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,7 +14,9 @@ from omegaconf import DictConfig
 
 import flows.training.slurm  # noqa: F401, registers a resolver of configs
 from flows.training.interrupted import Interrupted
+from flows.training.overrides import tidy
 from flows.training.run_id import is_sweep
+from flows.training.terminal import print_whatever_comes
 
 SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
 """What the user said by HYDRA_FULL_ERROR, for this process and the ranks it starts."""
@@ -32,10 +35,11 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Any:
-            with one_sentence_of_a_job() if is_sweep() else one_sentence():
+            with one_sentence_of_a_job(config_name) if is_sweep() else one_sentence(config_name):
                 return task(cfg)
 
-        hydra_main = hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)(job)
+        configs = (Path(task.__code__.co_filename).parent / config_path).resolve()  # also where the script is imported
+        hydra_main = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)
 
         @functools.wraps(task)
         def main(cfg: DictConfig | None = None) -> Any:
@@ -43,7 +47,9 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
                 return task(cfg)
             os.environ.setdefault(SHOW_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them
-            with one_sentence():
+            print_whatever_comes()
+            with one_sentence(config_name):
+                sys.argv[1:] = tidy(sys.argv[1:])
                 return hydra_main()
 
         return main
@@ -52,26 +58,26 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """End the process at an error, with one sentence about it."""
+def one_sentence(command: str) -> Iterator[None]:
+    """End the process at an error, with one sentence about it; `command` is what was called, as for `explain`."""
     try:
         with exit_when_stopped():
             yield
     except Exception as error:
         if os.environ.get(SHOW_TRACEBACK) == "1":
             raise
-        _complain(f"error: {_sentence(error)}")
+        _complain(f"error: {_sentence(error, command)}")
         raise SystemExit(1) from error
 
 
 @contextmanager
-def one_sentence_of_a_job() -> Iterator[None]:
+def one_sentence_of_a_job(command: str) -> Iterator[None]:
     """Say what is wrong with a job of a sweep, and hand the error on to the sweep, which has other jobs."""
     try:
         with exit_when_stopped():
             yield
     except Exception as error:
-        _complain(f"job {HydraConfig.get().job.num} failed: {_sentence(error)}")
+        _complain(f"job {HydraConfig.get().job.num} failed: {_sentence(error, command)}")
         raise
 
 
@@ -90,10 +96,10 @@ def exit_when_stopped() -> Iterator[None]:
         raise
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, command: str) -> str:
     from flows.training.explain import explain  # needs torch, which takes seconds
 
-    return explain(error)
+    return explain(error, command)
 
 
 def _complain(sentence: str) -> None:

@@ -2,13 +2,17 @@
 
 import errno
 import re
+import sysconfig
+import traceback
 
 import torch
-from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException, OverrideParseException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from hydra.errors import HydraException, InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from flows.arguments import did_you_mean
 from flows.training.checkpoint import CheckpointError
+from flows.training.explain_config import explain_config
+from flows.training.overrides import from_here
 
 WHAT_TO_DO_WITH_FILES = {
     errno.ENOSPC: "free some space",
@@ -22,34 +26,37 @@ WHAT_TO_DO_IN_LIGHTNING = {
 }
 """What to do about a complaint that contains the words; the first that fits counts."""
 
+WHAT_TO_DO_WITHOUT_MEMORY = {
+    "sample": "make batch_size smaller, or give another device",
+    "evaluate": "make data.eval_batch_size smaller, or give another device",
+    "train": "make data.batch_size or data.eval_batch_size smaller (trainer.accumulate_grad_batches makes up for it), "
+    "or set model.memory_efficient=true",
+}
+"""By command, as each has other settings."""
 
-def explain(error: BaseException) -> str:
-    """Return in one line what is wrong, where, and what to do."""
+LIBRARIES = ("<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
+"""How the names of files begin that are neither of this project nor of its user."""
+
+
+def explain(error: BaseException, command: str = "train") -> str:
+    """Return in one line what is wrong, where, and what to do.
+
+    Args:
+        error: what was raised.
+        command: by what: "train", "sample", "evaluate" or "estimate".
+    """
     text = " ".join(_from_worker(str(error)).split())
     match error:
-        case MissingConfigException(missing_cfg_file=str(file), options=[*_] as options) if "/" in file:
-            group, _, name = file.rpartition("/")
-            return f"{group}={name}: there is no such choice{did_you_mean(name, options)}, but {', '.join(options)}"
-        case OverrideParseException():
-            return f"{error.override!r} is not of the form KEY=VALUE (lists and spaces need quotes: 'KEY=[1,2]')"
         case InstantiationException():
             where = re.search(r"full_key: (\S+)", str(error))
             prefix = f"{where[1]}: " if where else ""
-            return prefix + (explain(error.__cause__) if error.__cause__ else text)
-        case MissingMandatoryValue():
-            return f"{error.full_key} has no value: give {error.full_key}=VALUE"
-        case CompactHydraException(__cause__=ConfigAttributeError() | ConfigKeyError() as cause):
-            key = str(cause.full_key)
-            nearest = did_you_mean(key.rpartition(".")[2], map(str, cause.parent_node or ()))
-            return f"{key}: there is no such setting{nearest}; --help lists all"
-        case OmegaConfBaseException():
-            complaint = str(error).splitlines()[0]
-            inner = complaint.partition("raised while resolving interpolation: ")[2]
-            return inner or (f"{error.full_key}: {complaint}" if error.full_key else complaint)
+            return prefix + (explain(error.__cause__, command) if error.__cause__ else text)
+        case HydraException() | OmegaConfBaseException() | YAMLError():
+            return explain_config(error)
         case torch.OutOfMemoryError() | MemoryError():
-            return _out_of_memory(text)
+            return _out_of_memory(text, command)
         case RuntimeError() if "can't allocate memory" in text:
-            return _out_of_memory(text)
+            return _out_of_memory(text, command)
         case RuntimeError() if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             return f"torch.compile failed: install a C++ compiler, or set compile=false ({text.partition('. ')[0]})"
         case RuntimeError() if "gloo" in text or "NCCL" in text:
@@ -60,7 +67,7 @@ def explain(error: BaseException) -> str:
         case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (
                 f"a process that loads data died ({text.partition('.')[0]}): if memory is short, make data.num_workers "
-                "smaller; start again with resume=auto"
+                f"smaller; start again{' with resume=auto' if command == 'train' else ''}"
             )
         case OSError(errno=int(number), filename=str(file)):
             to_do = WHAT_TO_DO_WITH_FILES.get(number, "check the path")
@@ -70,7 +77,16 @@ def explain(error: BaseException) -> str:
         case Exception() if type(error).__name__ == "MisconfigurationException":  # Lightning need not be loaded
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
             return f"{text.rstrip('.!')}: {to_do}"
-        case CompactHydraException() | CheckpointError() | ValueError() | OSError() | ArithmeticError() | ImportError():
+        case ValueError() if found := re.search(r"`val_check_interval` \((\d+)\) must be .* batches \((\d+)\)", text):
+            return (
+                f"trainer.val_check_interval={found[1]} is more than the {found[2]} steps of an epoch: set "
+                "trainer.check_val_every_n_epoch=null too, which lets it count on over epochs, or make it smaller"
+            )
+        case UnicodeDecodeError():
+            return f"a file to be read as text is not in UTF-8: store it so ({text})"
+        case re.error():
+            return f"{error.pattern!r} is no regular expression ({error}): a * repeats what is before it, as in '.*'"
+        case CheckpointError() | ValueError() | OSError() | FloatingPointError() | ImportError():
             return text
         case RuntimeError() if type(error) is RuntimeError:
             return text
@@ -79,7 +95,14 @@ def explain(error: BaseException) -> str:
                 f"a job of the sweep ended without a word ({str(error).splitlines()[0]}): its log is in .submitit in"
                 " the sweep's folder; the other jobs go on, and after them the same command does what is missing"
             )
-    return f"{type(error).__name__}: {text} (this may be a fault of the program: HYDRA_FULL_ERROR=1 shows where)"
+    return f"{type(error).__name__}: {text} ({_place(error)}HYDRA_FULL_ERROR=1 shows the way there)"
+
+
+def _place(error: BaseException) -> str:
+    """Return where an error came up, in the last file that no library has brought."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)] or frames
+    return f"raised in {from_here(own[-1].filename)}, line {own[-1].lineno}; " if own else ""
 
 
 def _from_worker(text: str) -> str:
@@ -88,10 +111,7 @@ def _from_worker(text: str) -> str:
     return inner[-1] if "in DataLoader worker process" in text and inner else text
 
 
-def _out_of_memory(text: str) -> str:
+def _out_of_memory(text: str, command: str) -> str:
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", text, re.IGNORECASE)
     at = f" at {asked[1]} more" if asked else ""
-    return (
-        f"out of memory{at}: make data.batch_size or data.eval_batch_size smaller "
-        "(trainer.accumulate_grad_batches makes up for it), or set model.memory_efficient=true"
-    )
+    return f"out of memory{at}: {WHAT_TO_DO_WITHOUT_MEMORY.get(command, WHAT_TO_DO_WITHOUT_MEMORY['train'])}"

@@ -1,5 +1,6 @@
 """Pictures of a flow at work: samples, reconstructions and the real images beside them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +36,8 @@ class ImageGrids(L.Callback):
     def __init__(
         self, directory: str, temperatures: Sequence[float], num_columns: int, every_n_epochs: int = 1
     ) -> None:
-        if min(temperatures, default=0.0) < 0:
-            raise ValueError(f"temperatures are at least 0, got {list(temperatures)}")
+        if not temperatures or not all(0 <= temperature < math.inf for temperature in temperatures):
+            raise ValueError(f"temperatures are at least 0, and at least one of them, got {list(temperatures)}")
         require_positive(num_columns=num_columns, every_n_epochs=every_n_epochs)
         self.directory = Path(directory)
         self.temperatures = list(temperatures)

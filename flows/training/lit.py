@@ -22,6 +22,7 @@ from flows.noise import uniform_noise
 from flows.rebuild import DRIFT_LIMIT, largest_drift, least_exact
 from flows.training.checkpoint import SPEC_KEY
 from flows.training.metric import Average, ImageAverage
+from flows.training.overrides import override
 from flows.training.ranks import mean_over_ranks
 from flows.training.throughput import Throughput
 
@@ -68,7 +69,7 @@ class LitFlow(L.LightningModule):
         require_positive(num_init_images=num_init_images, num_val_draws=num_val_draws, num_test_draws=num_test_draws)
         try:
             optimizer(flow.named_parameters())
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
         self.flow = flow
         self.make_optimizer = optimizer
@@ -188,10 +189,11 @@ class LitFlow(L.LightningModule):
             self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
             return
         last = self._last_good_checkpoint()
+        again = f"go on from it by {override('resume', last)}" if last else "start again"
         raise FloatingPointError(
             f"training diverged at step {self.global_step}: loss {loss:.4g} bits/dim, gradient norm {norm:.4g}, "
             f"learning rate {optimizer.param_groups[0]['lr']:.4g}; the last good checkpoint is {last or 'none yet'}: "
-            f"{'go on from it by resume=PATH' if last else 'start again'} with a lower optimizer.lr or "
+            f"{again} with a lower optimizer.lr or "
             "trainer.gradient_clip_val, or skip such steps by training.on_nonfinite=skip"
         )
 

@@ -13,18 +13,20 @@ SCALES = ("parametrizations.weight.original0", "elementwise.scale.range")
 def decay_scales(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     *,
-    optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+    optimizer: Callable[[list[dict[str, Any]], float], Optimizer],
+    lr: float,
     weight_decay: float,
 ) -> Optimizer:
     """Make an optimizer whose weight decay touches the scales only (RealNVP, section 4.1, and its release).
 
     Args:
         named_parameters: all parameters.
-        optimizer: parameter groups to optimizer.
+        optimizer: parameter groups and learning rate to optimizer.
+        lr: learning rate.
         weight_decay: w for a penalty of w / 2 * scale^2 on the loss, which is in bits/dim.
     """
     named = list(named_parameters)
     scales = [(name, p) for name, p in named if name.endswith(SCALES)]
     others = [(name, p) for name, p in named if not name.endswith(SCALES)]
     groups: list[dict[str, Any]] = [{"params": others}, {"params": scales, "weight_decay": weight_decay}]
-    return optimizer([group for group in groups if group["params"]])
+    return optimizer([group for group in groups if group["params"]], lr)

@@ -1,0 +1,46 @@
+"""What a command prints, wherever that goes."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+GONE = (errno.EPIPE, errno.EIO)
+"""What the system says where the reader of a pipe has ended, or a terminal was closed."""
+
+
+class Unheard(io.FileIO):
+    """An open file that goes on into nothing when nobody reads it any more."""
+
+    def write(self, data: Any) -> int:
+        """Write, or only seem to."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
+def print_whatever_comes() -> None:
+    """See to it that printing never ends the program.
+
+    Not where the output is closed, nor where its reader ends before (as in `| head`), nor where it lacks a letter.
+    """
+    for name, number in ("stdout", 1), ("stderr", 2):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before Python started
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif stream is getattr(sys, f"__{name}__") and stream.fileno() == number:  # nobody has put his own in its place
+            stream.flush()
+            raw = Unheard(number, "w", closefd=False)
+            made = io.TextIOWrapper(
+                raw if stream.write_through else io.BufferedWriter(raw),  # type: ignore[type-var]
+                stream.encoding,
+                "backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
+            )
+            setattr(sys, name, made)

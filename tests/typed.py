@@ -1,0 +1,46 @@
+"""Commands as a user types them, inside a test: through the command line and Hydra, without a process of their own."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+
+
+class Answer(NamedTuple):
+    """What a command said."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one sentence that it failed with."""
+        assert self.exit_code == 1 and "Traceback" not in self.stderr, self.stderr
+        lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and self.stderr.rstrip().endswith(lines[0]), self.stderr
+        return lines[0].removeprefix("error: ")
+
+
+def type_command(capsys: pytest.CaptureFixture[str], script: str, *arguments: str) -> Answer:
+    """Run the main of a script, such as "train" or "scripts.evaluate", with these arguments."""
+    main = importlib.import_module(script).main
+    before, environment = sys.argv, dict(os.environ)
+    capsys.readouterr()
+    sys.argv = [f"{script}.py", *arguments]
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+        os.environ.clear()
+        os.environ.update(environment)
+        HydraConfig.instance().cfg = None
+    return Answer(code, *capsys.readouterr())
