@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,6 +32,7 @@ from flows.training import (
     check_same_settings,
     check_tasks,
     command_line,
+    device_name,
     end_with_first_rank,
     find_resume,
     hold,
@@ -44,6 +45,7 @@ from flows.training import (
     was_requeued,
 )
 
+log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
@@ -59,7 +61,7 @@ def main(cfg: DictConfig) -> float:
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
-    if resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
+    if resume is None and any(run_dir.glob("checkpoints/**/*.ckpt")):
         raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
     if resume == "auto":
         check_same_settings(config, run_dir, strict=is_sweep())
@@ -79,16 +81,22 @@ def main(cfg: DictConfig) -> float:
         lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
         if resume is not None:
             check_resume(resume, lit.flow)
-        trainer: L.Trainer = instantiate(cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger))
+        trainer = build_trainer(cfg)
         refuse_parallel_jobs_in_a_sweep(trainer)
+        best_checkpoint(trainer)
         check_tasks(trainer)
+        device = device_name(trainer.strategy.root_device)
         if trainer.is_global_zero:
+            log.info("training on %s, in %d process%s", device, trainer.world_size, "es" * (trainer.world_size > 1))
             OmegaConf.save(config, run_dir / "config.yaml")
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
             dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
+            device=device,
+            ranks=trainer.world_size,
+            nodes=trainer.num_nodes,
         )
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
@@ -111,6 +119,44 @@ def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
         )
 
 
+def build_trainer(cfg: DictConfig) -> L.Trainer:
+    """Return the trainer with its callbacks and loggers.
+
+    Raises:
+        ValueError: if `trainer` is to have callbacks or loggers beside those of their groups.
+    """
+    for group in ("callbacks", "logger"):
+        if group in cfg.trainer:
+            raise ValueError(f"trainer.{group} is made from {group}: set {group}=null or {group}.NAME in its place")
+    loggers = objects(cfg.get("logger"))
+    callbacks = [item for item in objects(cfg.get("callbacks")) if loggers or not isinstance(item, LearningRateMonitor)]
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+
+
+def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
+    """Return the callback that stores the model to test.
+
+    Raises:
+        ValueError: if there is none, or if it would store none, or several under one name.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/bits_per_dim":
+            break
+    else:
+        raise ValueError(
+            "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, and "
+            "add others beside it by +callbacks.NAME"
+        )
+    if callback.save_top_k == 0 or callback.save_weights_only:
+        raise ValueError("callbacks.best stores the model to test, whole: give save_top_k of at least 1, and no save_weights_only")
+    if callback.save_top_k != 1 and "{" not in (callback.filename or "{}"):
+        raise ValueError(
+            f"callbacks.best.save_top_k={callback.save_top_k} stores several models, which need names of their own: "
+            "give callbacks.best.filename='best-{step}'"
+        )
+    return callback
+
+
 def objects(group: DictConfig | None) -> list[Any]:
     """Instantiate a group of named objects, leaving out those set to null."""
     made = instantiate(group, _convert_="all") if group else {}
@@ -121,12 +167,12 @@ def train_and_test(
     trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path, test: bool
 ) -> dict[str, Any]:
     """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
+    best = best_checkpoint(trainer)
     trainer.fit(lit, data, ckpt_path=resume)
-    best = trainer.checkpoint_callback
-    if not isinstance(best, ModelCheckpoint) or best.best_model_score is None:
+    if best.best_model_score is None:
         raise RuntimeError(
-            "no validation ran, so there is no best model to test: give trainer.max_epochs or trainer.max_steps of at "
-            "least 1, and leave callbacks.best in place"
+            "no validation ran whose model callbacks.best stored, so there is no best model to test: give "
+            "trainer.max_epochs or trainer.max_steps of at least 1, and more than a checkpoint has that is resumed from"
         )
     flow = load_flow(best.best_model_path)
     lit.flow.load_state_dict(flow.state_dict())

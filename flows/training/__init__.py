@@ -5,7 +5,7 @@ from flows.training.checkpoint import CheckpointError, check_resume, find_resume
 from flows.training.checkpoint_io import WholeCheckpointIO
 from flows.training.command_line import command_line
 from flows.training.data_wait import DataWait
-from flows.training.device import pick_device, set_tf32
+from flows.training.device import device_name, pick_device, set_tf32
 from flows.training.ema import PowerEMA
 from flows.training.graceful_stop import GracefulStop
 from flows.training.grid import image_grid, save_png, temperature_rows
@@ -28,11 +28,13 @@ from flows.training.slurm import check_tasks, was_requeued
 from flows.training.summary import RunSummary, read_summary
 from flows.training.throughput import Throughput
 from flows.training.timed_checkpoint import TimedCheckpoint
+from flows.training.trainer import FlowTrainer
 from flows.training.wandb_logger import UnstoppableWandb
 
 __all__ = [
     "CheckpointError",
     "DataWait",
+    "FlowTrainer",
     "GracefulStop",
     "ImageAverage",
     "ImageGrids",
@@ -56,6 +58,7 @@ __all__ = [
     "check_tasks",
     "command_line",
     "decay_scales",
+    "device_name",
     "end_with_first_rank",
     "find_resume",
     "find_runs",

@@ -1,5 +1,6 @@
 """Weight decay on scales alone: of weight-normalised convolutions and of couplings."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,7 +23,12 @@ def decay_scales(
         named_parameters: all parameters.
         optimizer: parameter groups to optimizer.
         weight_decay: w for a penalty of w / 2 * scale^2 on the loss, which is in bits/dim.
+
+    Raises:
+        ValueError: if weight_decay is negative or not finite.
     """
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"Invalid weight_decay value: {weight_decay}")
     named = list(named_parameters)
     scales = [(name, p) for name, p in named if name.endswith(SCALES)]
     others = [(name, p) for name, p in named if not name.endswith(SCALES)]
