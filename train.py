@@ -18,7 +18,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -128,9 +128,7 @@ def build_trainer(cfg: DictConfig) -> L.Trainer:
     for group in ("callbacks", "logger"):
         if group in cfg.trainer:
             raise ValueError(f"trainer.{group} is made from {group}: set {group}=null or {group}.NAME in its place")
-    loggers = objects(cfg.get("logger"))
-    callbacks = [item for item in objects(cfg.get("callbacks")) if loggers or not isinstance(item, LearningRateMonitor)]
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    return instantiate(cfg.trainer, callbacks=objects(cfg.get("callbacks")), logger=objects(cfg.get("logger")))
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
@@ -147,12 +145,15 @@ def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
             "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, and "
             "add others beside it by +callbacks.NAME"
         )
-    if callback.save_top_k == 0 or callback.save_weights_only:
-        raise ValueError("callbacks.best stores the model to test, whole: give save_top_k of at least 1, and no save_weights_only")
+    if callback.save_top_k == 0 or callback.save_weights_only or callback.mode != "min":
+        raise ValueError(
+            "callbacks.best stores the model to test, the one of the fewest bits/dim, with its averaged weights: leave out "
+            "save_top_k=0, save_weights_only=true and mode=max"
+        )
     if callback.save_top_k != 1 and "{" not in (callback.filename or "{}"):
         raise ValueError(
             f"callbacks.best.save_top_k={callback.save_top_k} stores several models, which need names of their own: "
-            "give callbacks.best.filename='best-{step}'"
+            "give \"callbacks.best.filename='best-{step}'\", with all its quotes"
         )
     return callback
 

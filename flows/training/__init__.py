@@ -10,6 +10,7 @@ from flows.training.ema import PowerEMA
 from flows.training.graceful_stop import GracefulStop
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.image_grids import ImageGrids
+from flows.training.learning_rate import LearningRate
 from flows.training.lit import LitFlow
 from flows.training.malloc import keep_freed_memory
 from flows.training.metric import ImageAverage
@@ -38,6 +39,7 @@ __all__ = [
     "GracefulStop",
     "ImageAverage",
     "ImageGrids",
+    "LearningRate",
     "LitFlow",
     "MetricsCSV",
     "Muon",

@@ -31,7 +31,7 @@ ABOVE_ZERO = {
 }
 FIXED: dict[str, tuple[Any, str]] = {
     "overfit_batches": (0, "the images have an order of their own; to see a model overfit, train on a folder of few"),
-    "fast_dev_run": (False, "it stores nothing to test; trainer.max_steps=1 is a short run"),
+    "fast_dev_run": (False, "it stores nothing to test; max_steps=1 is a short run"),
     "barebones": (False, "it logs and stores nothing; callbacks.grids=null and logger=null save what time they take"),
     "enable_checkpointing": (True, "the best checkpoint is what is tested"),
     "num_sanity_val_steps": (0, "validation before the first step would see averaged weights that are none yet"),
@@ -58,11 +58,13 @@ class FlowTrainer(L.Trainer):
         _check_fixed(settings)
         if settings.get("accelerator", "auto") == "auto":
             settings["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+        if settings["accelerator"] == "cpu":
+            _check_cpu(settings.get("devices", "auto"), settings.get("precision"))
         super().__init__(**settings)
         if isinstance(self.accelerator, MPSAccelerator):
             raise ValueError("Apple's GPUs lack float64, which the inverses need: use trainer=cpu")
         if not isinstance(self.strategy, SingleDeviceStrategy | DDPStrategy):
-            raise ValueError(f"trainer.strategy is auto or ddp, got {type(self.strategy).__name__}")
+            raise ValueError(f"strategy is auto or ddp, got {type(self.strategy).__name__}")
         self.fit_loop = ResumableLoop(self)
 
 
@@ -71,11 +73,11 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if value is not None and not value >= least:
             off = ", where 0 or null is off" if name == "gradient_clip_val" else ""
-            raise ValueError(f"trainer.{name} is at least {least}{off}, got {value}")
+            raise ValueError(f"{name} is at least {least}{off}, got {value}")
     for name, why in ABOVE_ZERO.items():
         value = settings.get(name)
         if isinstance(value, int | float) and not value > 0:
-            raise ValueError(f"trainer.{name} is above 0 ({why}), got {value}")
+            raise ValueError(f"{name} is above 0 ({why}), got {value}")
 
 
 def _check_times(settings: Mapping[str, Any]) -> None:
@@ -91,10 +93,17 @@ def _check_times(settings: Mapping[str, Any]) -> None:
             case _:
                 continue
         if not is_sound:
-            raise ValueError(f"trainer.{name} is a time above zero, written DD:HH:MM:SS, got {value!r}")
+            raise ValueError(f"{name} is a time above zero, written DD:HH:MM:SS, got {value!r}")
 
 
 def _check_fixed(settings: Mapping[str, Any]) -> None:
     for name, (value, why) in FIXED.items():
         if settings[name] not in (None, value):
-            raise ValueError(f"trainer.{name} is {value} in all runs, got {settings[name]}: {why}")
+            raise ValueError(f"{name} is {value} in all runs, got {settings[name]}: {why}")
+
+
+def _check_cpu(devices: Any, precision: Any) -> None:
+    if isinstance(devices, list) or (isinstance(devices, int) and devices < 1):
+        raise ValueError(f"devices is the number of processes on the CPU, at least 1, got {devices}")
+    if str(precision) in ("16", "16-mixed"):
+        raise ValueError(f"precision {precision} is for GPUs: take bf16-mixed on the CPU")
