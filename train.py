@@ -37,6 +37,7 @@ from flows.training import (
     checkpoint_to_resume,
     command,
     command_line,
+    device_name,
     end_with_first_rank,
     find_resume,
     from_here,
@@ -51,6 +52,7 @@ from flows.training import (
     was_requeued,
 )
 
+log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
@@ -82,7 +84,7 @@ def main(cfg: DictConfig) -> float:
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
-    if resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
+    if resume is None and any(run_dir.glob("checkpoints/**/*.ckpt")):
         raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
     if resume == "auto":
         check_same_settings(config, run_dir, strict=is_sweep())
@@ -104,16 +106,22 @@ def main(cfg: DictConfig) -> float:
         lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
         if resume is not None:
             check_resume(resume, lit.flow)
-        trainer: L.Trainer = instantiate(cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger))
+        trainer = build_trainer(cfg)
         refuse_parallel_jobs_in_a_sweep(trainer)
+        best_checkpoint(trainer)
         check_tasks(trainer)
+        device = device_name(trainer.strategy.root_device)
         if trainer.is_global_zero:
+            log.info("training on %s, in %d process%s", device, trainer.world_size, "es" * (trainer.world_size > 1))
             OmegaConf.save(config, run_dir / "config.yaml")
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
             dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
+            device=device,
+            ranks=trainer.world_size,
+            nodes=trainer.num_nodes,
         )
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
@@ -146,6 +154,45 @@ def how_to_test(run_dir: Path) -> str:
     return command("scripts/evaluate.py", override("ckpt", from_here(run_dir / "best.safetensors")), *data)
 
 
+def build_trainer(cfg: DictConfig) -> L.Trainer:
+    """Return the trainer with its callbacks and loggers.
+
+    Raises:
+        ValueError: if `trainer` is to have callbacks or loggers beside those of their groups.
+    """
+    for group in ("callbacks", "logger"):
+        if group in cfg.trainer:
+            raise ValueError(f"trainer.{group} is made from {group}: set {group}=null or {group}.NAME in its place")
+    return instantiate(cfg.trainer, callbacks=objects(cfg.get("callbacks")), logger=objects(cfg.get("logger")))
+
+
+def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
+    """Return the callback that stores the model to test.
+
+    Raises:
+        ValueError: if there is none, or if it would store none, or several under one name.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/bits_per_dim":
+            break
+    else:
+        raise ValueError(
+            "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, and "
+            "add others beside it by +callbacks.NAME"
+        )
+    if callback.save_top_k == 0 or callback.save_weights_only or callback.mode != "min":
+        raise ValueError(
+            "callbacks.best stores the model to test, the one of the fewest bits/dim, with its averaged weights: leave out "
+            "save_top_k=0, save_weights_only=true and mode=max"
+        )
+    if callback.save_top_k != 1 and "{" not in (callback.filename or "{}"):
+        raise ValueError(
+            f"callbacks.best.save_top_k={callback.save_top_k} stores several models, which need names of their own: "
+            "give \"callbacks.best.filename='best-{step}'\", with all its quotes"
+        )
+    return callback
+
+
 def objects(group: DictConfig | None) -> list[Any]:
     """Instantiate a group of named objects, leaving out those set to null."""
     made = instantiate(group, _convert_="all") if group else {}
@@ -159,12 +206,12 @@ def train_and_test(
     trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path, test: bool
 ) -> dict[str, Any]:
     """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
+    best = best_checkpoint(trainer)
     trainer.fit(lit, data, ckpt_path=resume)
-    best = trainer.checkpoint_callback
-    if not isinstance(best, ModelCheckpoint) or best.best_model_score is None:
+    if best.best_model_score is None:
         raise RuntimeError(
-            "no validation ran, so there is no best model to test: give trainer.max_epochs or trainer.max_steps of at "
-            "least 1, and leave callbacks.best in place"
+            "no validation ran whose model callbacks.best stored, so there is no best model to test: give "
+            "trainer.max_epochs or trainer.max_steps of at least 1, and more than a checkpoint has that is resumed from"
         )
     flow = load_flow(best.best_model_path)
     lit.flow.load_state_dict(flow.state_dict())

@@ -72,6 +72,11 @@ class ImageData(LightningDataModule):
             raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"image_shape must be (C, H, W), got {tuple(image_shape)}")
+        if augment is not None and augment.max_shift >= min(image_shape[1:]):
+            raise ValueError(
+                f"augment.max_shift must be smaller than the images of {image_shape[1]}x{image_shape[2]} pixels, got "
+                f"{augment.max_shift}"
+            )
         self.source = source
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.augment = augment or Augment()

@@ -44,7 +44,7 @@ class CrashInValidation(L.Callback):
 
 
 class Signal(L.Callback):
-    """Send a signal to this process within some step."""
+    """Send a signal to this process within some step, once."""
 
     def __init__(self, step: int, number: int) -> None:
         self.step = step
@@ -53,6 +53,7 @@ class Signal(L.Callback):
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Send it."""
         if trainer.global_step == self.step - 1:
+            self.step = 0
             signal.raise_signal(self.number)
 
 

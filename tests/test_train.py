@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
         ["model.num_bits=5"],
         ["logger=tensorboard"],
         ["callbacks.ema=null"],
-        ["trainer=gpu"],
+        ["trainer=auto"],
         ["trainer.accumulate_grad_batches=2"],
     ],
     ids=lambda overrides: overrides[0],

@@ -10,6 +10,7 @@ from .checkpoint import save_flow as save_flow
 from .checkpoint_io import WholeCheckpointIO as WholeCheckpointIO
 from .command_line import command_line as command_line
 from .data_wait import DataWait as DataWait
+from .device import device_name as device_name
 from .device import pick_device as pick_device
 from .device import set_tf32 as set_tf32
 from .ema import PowerEMA as PowerEMA
@@ -18,6 +19,7 @@ from .grid import image_grid as image_grid
 from .grid import save_png as save_png
 from .grid import temperature_rows as temperature_rows
 from .image_grids import ImageGrids as ImageGrids
+from .learning_rate import LearningRate as LearningRate
 from .lit import LitFlow as LitFlow
 from .malloc import keep_freed_memory as keep_freed_memory
 from .metric import ImageAverage as ImageAverage
@@ -49,4 +51,5 @@ from .summary import read_summary as read_summary
 from .terminal import print_whatever_comes as print_whatever_comes
 from .throughput import Throughput as Throughput
 from .timed_checkpoint import TimedCheckpoint as TimedCheckpoint
+from .trainer import FlowTrainer as FlowTrainer
 from .wandb_logger import UnstoppableWandb as UnstoppableWandb

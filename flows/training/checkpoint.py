@@ -58,7 +58,7 @@ def save_flow(flow: ImageFlow, path: str | Path) -> None:
 
 def find_resume(run_dir: str | Path) -> Path | None:
     """Return the newest checkpoint under `run_dir` that loads, or None; those that do not are named in a warning."""
-    candidates = Path(run_dir).glob("checkpoints/*.ckpt")
+    candidates = Path(run_dir).glob("checkpoints/**/*.ckpt")
     for path in sorted(candidates, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             _read_ckpt(path)

@@ -43,7 +43,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, too."""
+    """Put the names in a folder on the disk, too, where a folder can be opened."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -24,6 +24,9 @@ SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Where torchrun, SLURM and Lightning say which rank this is."""
 
+LEFT_OUT = {f"{group}=null": f"~{group}" for group in ("callbacks", "logger")}
+"""How Hydra wants to hear that a group is left out."""
+
 
 def command_line(config_path: str, config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
     """Make a function of a config the main of a script, as `hydra.main` does.
@@ -46,6 +49,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
             if cfg is not None:
                 return task(cfg)
             os.environ.setdefault(SHOW_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
+            sys.argv = [LEFT_OUT.get(argument, argument) for argument in sys.argv]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them
             print_whatever_comes()
             with one_sentence(config_name):

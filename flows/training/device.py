@@ -19,6 +19,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """Return what to call a device in records: "cpu", or the model of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def set_tf32(allowed: bool) -> None:
     """Allow or forbid TF32, which rounds products on recent NVIDIA GPUs to 10 bits; torch allows it in convolutions.
 

@@ -17,11 +17,11 @@ class PowerEMA(WeightAveraging):
         power: larger follows the weights more closely.
 
     Raises:
-        ValueError: if power is negative.
+        ValueError: if power is not at least 0.
     """
 
     def __init__(self, power: float = 16.0) -> None:
-        if power < 0:
+        if not power >= 0:
             raise ValueError(f"the power of the weight average is at least 0, got {power}")
 
         def update(averages: list[Tensor], weights: list[Tensor], num_averaged: Tensor) -> None:
@@ -34,9 +34,9 @@ class PowerEMA(WeightAveraging):
         """Copy the model.
 
         Raises:
-            ValueError: if Lightning is to convert the model itself, as it does after the copy.
+            ValueError: if Lightning is to convert the model to float64 itself, as it does after the copy.
         """
-        if trainer.precision.endswith("-true") and trainer.precision != "32-true":
+        if trainer.precision == "64-true":
             raise ValueError(
                 f"weights cannot be averaged under trainer.precision={trainer.precision}: set callbacks.ema=null, or "
                 "take a mixed precision"

@@ -21,7 +21,8 @@ WHAT_TO_DO_WITH_FILES = {
     errno.EROFS: "give another folder",
 }
 WHAT_TO_DO_IN_LIGHTNING = {
-    "No supported gpu backend found": "use trainer=cpu, or trainer=gpu, which takes a GPU where there is one",
+    "No supported gpu backend found": "use trainer=cpu, or trainer=auto, which takes a GPU where there is one",
+    "can not run on your system": "use trainer=cpu, or trainer=auto, which takes a GPU where there is one",
     "gpu": "use trainer=cpu, or as many trainer.devices as there are",
 }
 """What to do about a complaint that contains the words; the first that fits counts."""

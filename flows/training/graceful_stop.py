@@ -3,6 +3,7 @@
 import atexit
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from flows.training.interrupted import Interrupted
 from flows.training.ranks import Agreement
 from flows.training.run_id import how_to_resume
 from flows.training.slurm import is_slurm_job, requeue
-from flows.training.timed_checkpoint import validates_next
+from flows.training.timed_checkpoint import may_store
 
 
 class GracefulStop(Checkpoint):
@@ -23,14 +24,14 @@ class GracefulStop(Checkpoint):
     back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step, the
     one after the signal's where there are several; the last step of an epoch is validated first. In the test, where
     nothing is left to store, a signal takes effect at the next batch. List it last: what it stores has the state of the
-    other callbacks in it.
+    other callbacks in it. Only the main thread can listen: in another one a run goes on to its end.
 
     Args:
         directory: where `last.ckpt` goes.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    WARNING = signal.SIGUSR1
+    WARNING = getattr(signal, "SIGUSR1", None)  # Windows has no such signal, and no SLURM
 
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory)
@@ -41,7 +42,7 @@ class GracefulStop(Checkpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to SLURM's warning, which would kill the process otherwise, even while Python shuts down."""
-        if is_slurm_job():
+        if is_slurm_job() and _can_listen():
             signal.signal(self.WARNING, self._note)
             atexit.register(signal.signal, self.WARNING, signal.SIG_IGN)
 
@@ -65,8 +66,7 @@ class GracefulStop(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
-        within_step = (batch_idx + 1) % trainer.accumulate_grad_batches
-        if not within_step and not validates_next(trainer):
+        if may_store(trainer):
             self._store_if_asked(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ class GracefulStop(Checkpoint):
 
     def _stop(self, trainer: L.Trainer, what: str) -> None:
         by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"
-        if not trainer.strategy.reduce_boolean_decision(self.received == self.WARNING, all=False):
+        if not trainer.strategy.reduce_boolean_decision(self._was_warned(), all=False):
             raise Interrupted(f"{what}: {by_hand}")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
         complaint = None
@@ -118,18 +118,27 @@ class GracefulStop(Checkpoint):
         raise Interrupted(f"the job could not be requeued ({complaint}): {by_hand}" if complaint else "requeued")
 
     def _listen(self) -> None:
-        self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        if _can_listen():
+            self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
 
     def _stop_listening(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
+    def _was_warned(self) -> bool:
+        return self.received is not None and self.received == self.WARNING
+
     def _note(self, number: int, frame: Any) -> None:
-        if self.received != self.WARNING:
+        if not self._was_warned():
             self.received = signal.Signals(number)
         if is_slurm_job():  # which repeats its signals, and has SIGKILL for the impatient
             print("\nstopping after this step", file=sys.stderr)
         else:
             self._stop_listening()
             print("\nstopping after this step; once more stops at once", file=sys.stderr)
+
+
+def _can_listen() -> bool:
+    """Return whether Python lets this thread listen to signals."""
+    return threading.current_thread() is threading.main_thread()

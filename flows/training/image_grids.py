@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from flows.arguments import require_positive
+from flows.training.loops import is_last_step
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
 
@@ -27,7 +28,7 @@ class ImageGrids(L.Callback):
         directory: where to write.
         temperatures: one row of samples each.
         num_columns: samples a row.
-        every_n_epochs: draw at each n-th epoch.
+        every_n_epochs: draw at each n-th epoch, and at the last validation.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -37,7 +38,7 @@ class ImageGrids(L.Callback):
         self, directory: str, temperatures: Sequence[float], num_columns: int, every_n_epochs: int = 1
     ) -> None:
         if not temperatures or not all(0 <= temperature < math.inf for temperature in temperatures):
-            raise ValueError(f"temperatures are at least 0, and at least one of them, got {list(temperatures)}")
+            raise ValueError(f"temperatures are at least 0 and finite, and at least one of them, got {list(temperatures)}")
         require_positive(num_columns=num_columns, every_n_epochs=every_n_epochs)
         self.directory = Path(directory)
         self.temperatures = list(temperatures)
@@ -58,7 +59,8 @@ class ImageGrids(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, inside validation, where the weights are the averaged ones."""
-        if not trainer.is_global_zero or trainer.current_epoch % self.every_n_epochs or self._real is None:
+        is_due = trainer.current_epoch % self.every_n_epochs == 0 or is_last_step(trainer)
+        if not trainer.is_global_zero or not is_due or self._real is None:
             return
         assert isinstance(pl_module, LitFlow) and self._label is not None
         flow, label = pl_module.flow, pl_module.label(self._label)

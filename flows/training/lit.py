@@ -26,6 +26,12 @@ from flows.training.overrides import override
 from flows.training.ranks import mean_over_ranks
 from flows.training.throughput import Throughput
 
+PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
+"""Those of Lightning's that compute in float32 at least, but for the networks of the couplings."""
+
+NOT_NEGATIVE = ("lr", "weight_decay")
+"""Settings of every optimizer."""
+
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +74,7 @@ class LitFlow(L.LightningModule):
         super().__init__()
         require_positive(num_init_images=num_init_images, num_val_draws=num_val_draws, num_test_draws=num_test_draws)
         try:
-            optimizer(flow.named_parameters())
+            _check_groups(optimizer(flow.named_parameters()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
         self.flow = flow
@@ -95,7 +101,8 @@ class LitFlow(L.LightningModule):
         """Initialise from data, on the same images on all ranks, unless the flow is, or a checkpoint is to be restored.
 
         Raises:
-            ValueError: if a class-conditional flow and the data differ in their number of classes.
+            ValueError: if a class-conditional flow and the data differ in their number of classes, or if precision is
+                to be lower than float32 outside the networks of the couplings.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.flow.num_classes not in (None, data.num_classes):
@@ -103,12 +110,23 @@ class LitFlow(L.LightningModule):
                 f"model.num_classes is {self.flow.num_classes}, but data.num_classes is {data.num_classes}: "
                 "a class-conditional flow needs labelled data with as many classes"
             )
+        self._check_precision()
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning moves it later only
             images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
         if self.compiles and stage == "fit":
             self.flow.compile()
+
+    def _check_precision(self) -> None:
+        low = {str(p.dtype) for p in self.flow.parameters() if p.is_floating_point() and torch.finfo(p.dtype).bits < 32}
+        if self.trainer.precision not in PRECISIONS:
+            low.add(f"trainer.precision={self.trainer.precision}")
+        if low:
+            raise ValueError(
+                f"dequantization noise and log-determinants need float32, which {', '.join(sorted(low))} would lower: take "
+                "trainer.precision=bf16-mixed, which lowers the networks of the couplings only, or 32-true"
+            )
 
     def _training_noise(self, index: Tensor) -> Tensor:
         return uniform_noise(index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
@@ -131,15 +149,11 @@ class LitFlow(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Watch what memory-flat training rebuilds; stop by asking to, so that Lightning validates the last steps."""
+        """Watch what memory-flat training rebuilds."""
         if self.flow.memory_efficient and (drift := largest_drift(self.flow)) is not None:
             self.log("train/reconstruction_drift", drift, batch_size=1)
             if self.global_step % self.trainer.log_every_n_steps == 0 and not self.warned_of_drift:  # type: ignore[attr-defined]
                 self._warn_of_drift(drift.item(), batch)
-        if 0 < self.trainer.max_steps <= self.global_step:
-            self.trainer.should_stop = True
-        if self.trainer.should_stop:
-            self.trainer.check_val_every_n_epoch = 1
 
     def _warn_of_drift(self, drift: float, batch: Batch) -> None:
         if not DRIFT_LIMIT < drift < math.inf:
@@ -162,18 +176,16 @@ class LitFlow(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the global gradient norm; log the loss of the step and the norm, or see to a step that is not finite.
+        """Clip gradients; log the loss of the step and their norm before, or see to a step that is not finite.
 
         Raises:
-            ValueError: if another way of clipping is asked for.
             FloatingPointError: if the loss or the gradient is not finite and such steps are not skipped.
         """
-        if gradient_clip_algorithm not in (None, "norm"):
-            raise ValueError(
-                f"gradients are clipped by norm only, got gradient_clip_algorithm {gradient_clip_algorithm}"
-            )
-        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        limit = gradient_clip_val or math.inf
+        by_value = gradient_clip_algorithm == "value"
+        norm = nn.utils.clip_grad_norm_(self.parameters(), math.inf if by_value else limit)
+        if by_value:
+            nn.utils.clip_grad_value_(self.parameters(), limit)
         loss = mean_over_ranks(torch.stack(self._losses).mean())
         self._losses.clear()
         self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=1)
@@ -203,7 +215,7 @@ class LitFlow(L.LightningModule):
             path
             for callback in self.trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.dirpath
-            for path in Path(callback.dirpath).glob("*.ckpt")
+            for path in Path(callback.dirpath).rglob("*.ckpt")
         }
         steps = {path: torch.load(path, weights_only=True, mmap=True)["global_step"] for path in paths}
         good = [path for path, step in steps.items() if step < self.global_step]
@@ -284,3 +296,11 @@ class LitFlow(L.LightningModule):
         x = self.flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
         zs, _ = self.flow.multiscale(x, label)
         return (x - self.flow.multiscale.inverse(zs, label)).abs().max()
+
+
+def _check_groups(optimizer: Optimizer) -> None:
+    """Check what torch lets pass: settings that are not finite, and those of single groups."""
+    for group in optimizer.param_groups:
+        for name, value in group.items():
+            if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or name not in NOT_NEGATIVE)):
+                raise ValueError(f"Invalid {name}: {value}")

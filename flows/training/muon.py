@@ -44,6 +44,8 @@ class Muon(Adam):
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"Invalid momentum: {momentum}")
+        if num_iterations < 1:
+            raise ValueError(f"Invalid num_iterations: {num_iterations}")
         parameters = list(named_parameters)
         super().__init__(parameters, lr=lr, betas=betas, fused=True)
         self.kernels = [p for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]

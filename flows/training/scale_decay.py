@@ -1,5 +1,6 @@
 """Weight decay on scales alone: of weight-normalised convolutions and of couplings."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,7 +25,12 @@ def decay_scales(
         optimizer: parameter groups and learning rate to optimizer.
         lr: learning rate.
         weight_decay: w for a penalty of w / 2 * scale^2 on the loss, which is in bits/dim.
+
+    Raises:
+        ValueError: if weight_decay is negative or not finite.
     """
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"Invalid weight_decay value: {weight_decay}")
     named = list(named_parameters)
     scales = [(name, p) for name, p in named if name.endswith(SCALES)]
     others = [(name, p) for name, p in named if not name.endswith(SCALES)]

@@ -1,34 +1,40 @@
 """Checkpoints by the clock, at steps from which a run goes on as if it had not stopped."""
 
-import time
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
-def validates_next(trainer: L.Trainer) -> bool:
-    """Return whether validation follows the step just taken, or may do so within a second.
+def may_store(trainer: L.Trainer) -> bool:
+    """Return whether a run goes on from the batch just taken as if it had not stopped.
 
-    Nothing should be stored between the two: Lightning leaves that validation out when it goes on from there.
+    Not from within an optimizer step, whose gradients so far are in no checkpoint; nor where validation comes next, as
+    Lightning leaves that out when it goes on from there.
     """
     loop = trainer.fit_loop
-    interval = trainer._val_check_time_interval  # type: ignore[attr-defined]
-    return (
-        trainer.is_last_batch
-        or trainer.should_stop
-        or 0 < trainer.max_steps <= trainer.global_step
-        or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
-        or (interval is not None and time.monotonic() - trainer._last_val_time > interval - 1)  # type: ignore[attr-defined]
-    )
+    validates_next = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+    return not (loop._should_accumulate() or trainer.is_last_batch or validates_next)
 
 
 class TimedCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint with a `train_time_interval`, which waits for validation where it follows."""
+    """Lightning's ModelCheckpoint with a `train_time_interval`, which waits for a step that may be stored.
+
+    Raises:
+        ValueError: if the interval is negative.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check the interval."""
+        interval = self._train_time_interval
+        if interval is not None and interval < timedelta():
+            raise ValueError(f"train_time_interval of a checkpoint is at least 0, got {interval.total_seconds():g} seconds")
+        super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Store, if it is time."""
-        if not validates_next(trainer):
+        if may_store(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
