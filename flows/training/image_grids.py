@@ -10,9 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from flows.arguments import require_positive
-from flows.training.loops import is_last_step
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
+from flows.training.loops import is_last_step
 
 
 class ImageGrids(L.Callback):
@@ -38,7 +38,9 @@ class ImageGrids(L.Callback):
         self, directory: str, temperatures: Sequence[float], num_columns: int, every_n_epochs: int = 1
     ) -> None:
         if not temperatures or not all(0 <= temperature < math.inf for temperature in temperatures):
-            raise ValueError(f"temperatures are at least 0 and finite, and at least one of them, got {list(temperatures)}")
+            raise ValueError(
+                f"temperatures are at least 0 and finite, and at least one of them, got {list(temperatures)}"
+            )
         require_positive(num_columns=num_columns, every_n_epochs=every_n_epochs)
         self.directory = Path(directory)
         self.temperatures = list(temperatures)

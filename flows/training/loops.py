@@ -10,7 +10,10 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 def is_last_step(trainer: L.Trainer) -> bool:
     """Return whether training ends with the batch just taken."""
-    steps, epochs = trainer.global_step, trainer.current_epoch + trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+    steps, epochs = (
+        trainer.global_step,
+        trainer.current_epoch + trainer.fit_loop.epoch_loop._num_ready_batches_reached(),
+    )
     if 0 < trainer.max_steps <= steps or (trainer.max_epochs is not None and 0 < trainer.max_epochs <= epochs):
         return True
     return trainer.should_stop and epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
