@@ -3,13 +3,13 @@
 This package knows no config, logger, file or trainer; `flows.training` does.
 """
 
+from flows.autograd import plain_autograd
 from flows.bijection import Bijection
 from flows.chain import Chain
 from flows.glow import Glow
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim
-from flows.plain_autograd import plain_autograd
 from flows.realnvp import RealNVP
 from flows.registry import build
 

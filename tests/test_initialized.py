@@ -8,15 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import flows
 from data import ImageData, TensorImages
+from flows.conditioner import WeightNormConv2d, plain_conv
+from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
 from flows.likelihood import bits_per_dim
+from flows.prior import TopPrior
 from flows.training import LitFlow, load_flow, save_flow
 from tests.perturb import perturb
 
@@ -91,10 +95,7 @@ def test_a_flow_never_initialised_says_so_once(caplog: pytest.LogCaptureFixture)
 def test_what_has_nothing_to_initialise_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     flow = make()
     flow.multiscale.levels[0].bijections = nn.ModuleList()
-    flow.dequantize = flows.build(
-        "glow", image_shape=(1, 4, 4), num_levels=1, num_steps=1, hidden_channels=4
-    ).dequantize
-    flow.multiscale.top = type(flow.multiscale.top)((1, 4, 4), "standard")
+    flow.dequantize, flow.multiscale.top = Dequantize(), TopPrior((1, 4, 4), "standard")
     flow.log_prob(images())
     assert not caplog.records
 
@@ -117,13 +118,12 @@ def test_some_of_the_weights_are_not_all() -> None:
 
 def fit(flow: ImageFlow, tmp_path: Path) -> dict[str, Tensor]:
     """Set a flow up for training on other images, without a step; return its state."""
-    import lightning as L
 
     class Unmoved(LitFlow):
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.0)
 
-        configure_gradient_clipping = LightningModule.configure_gradient_clipping
+        configure_gradient_clipping = L.LightningModule.configure_gradient_clipping
 
     lit = Unmoved(flow, optimizer=lambda named: torch.optim.SGD([p for _, p in named], lr=0.0), schedule=lambda *_: 1.0)
     dark = TensorImages(images(40) // 4)
@@ -175,10 +175,6 @@ def test_training_initialises_what_is_not_and_leaves_what_is(tmp_path: Path) -> 
 
 
 def test_weight_norm_is_that_of_torch_with_its_names_and_its_bits() -> None:
-    from torch.nn.utils.parametrizations import weight_norm
-
-    from flows.conditioner import WeightNormConv2d, plain_conv
-
     torch.manual_seed(0)
     theirs = weight_norm(plain_conv(3, 5, 3))
     torch.manual_seed(0)
