@@ -163,7 +163,7 @@ def test_help_shows_the_groups() -> None:
         assert group in shown
 
 
-EXAMPLES = dict(zip(("library", "derivatives", "transform", "data set"), blocks("python"), strict=True))
+EXAMPLES = dict(zip(("library", "transform", "data set"), blocks("python"), strict=True))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
