@@ -1,7 +1,12 @@
 """Wrong calls of the library get one sentence, a ValueError that says what to do; odd but sound ones just work."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
 from tests.perturb import perturb
 
+ROOT = Path(__file__).parent.parent
 GLOW: dict[str, Any] = {"image_shape": (1, 4, 6), "num_levels": 1, "num_steps": 1, "hidden_channels": 4}
 
 
@@ -280,3 +286,33 @@ def test_wrong_draws_are_named(flow: ImageFlow) -> None:
         lambda: draw_log_probs(flow, images(), None, index, num_draws=1, seed=2**70),
         "seed of noise is a whole",
     )
+
+
+OWN = """
+from flows.elementwise import Affine
+
+
+class Own(Affine):
+    pass
+"""
+ENTRY = '"affine": Affine,'
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own_is_imported_where_the_readme_says(tmp_path: Path) -> None:
+    package = tmp_path / "flows"
+    shutil.copytree(ROOT / "flows", package, ignore=shutil.ignore_patterns("pretrained", "training", "__pycache__"))
+    (package / "own.py").write_text(OWN)
+    path = package / "elementwise.py"
+    before, mark, after = path.read_text().partition("COUPLINGS: ")
+    path.write_text(f"{before}from flows.own import Own\n\n{mark}{after}".replace(ENTRY, f'{ENTRY} "own": Own,'))
+    code = "import flows; print(type(flows.build('glow', image_shape=(1, 8, 8), coupling='own').multiscale).__name__)"
+    for first in ("", "import flows.own; ", "import flows.elementwise; ", "import flows.glow; "):
+        shown = subprocess.run(
+            [sys.executable, "-c", first + code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout == "Multiscale\n", shown.stderr
