@@ -16,8 +16,11 @@ from torch import Tensor
 
 import flows
 from flows.actnorm import ActNorm
+from flows.chain import Chain
+from flows.glow import PERMUTATIONS
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
+from flows.linear import Folded, Permutation
 from tests.perturb import perturb
 
 ROOT = Path(__file__).parent.parent
@@ -316,3 +319,24 @@ def test_a_file_of_ones_own_is_imported_where_the_readme_says(tmp_path: Path) ->
             text=True,
         )
         assert shown.stdout == "Multiscale\n", shown.stderr
+
+
+@pytest.mark.parametrize("permutation", PERMUTATIONS)
+@pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=str)
+def test_a_flow_computes_in_its_own_precision_whatever_the_default_is(
+    permutation: str, default: torch.dtype, precision: torch.dtype
+) -> None:
+    flow = flows.build("glow", **GLOW, permutation=permutation).to(precision)
+    first = Chain(Folded(Permutation.random(1), ActNorm(1)), Folded(ActNorm(1), Permutation.random(1))).to(precision)
+    torch.set_default_dtype(default)
+    try:
+        flow.multiscale.levels[0].bijections.insert(0, first)
+        grey = images()
+        flows.initialize(flow, grey)
+        assert torch.equal(flow.decode(flow.encode(grey)), grey)
+        assert {z.dtype for z in flow.encode(grey)} == {precision}
+        flow.log_prob(grey).sum().backward()
+        assert flow.sample([0]).dtype == torch.uint8
+    finally:
+        torch.set_default_dtype(torch.float32)
