@@ -18,8 +18,10 @@ from rich.progress import track
 from torch import Tensor
 
 from flows.arguments import require_positive
+from flows.check_inputs import check_seeds, check_temperature
 from flows.image_flow import ImageFlow
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
+from flows.training.grid import check_channels
 
 SHARD = 1000
 """Images a folder."""
@@ -48,22 +50,24 @@ def draw(
     """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
     require_positive(num_samples=num_samples, nrow=nrow, batch_size=batch_size)
     several = isinstance(temperature, list)
-    temperatures = [float(t) for t in temperature] if isinstance(temperature, list) else [float(temperature)]
-    if not temperatures or min(temperatures) < 0:
-        raise ValueError(f"temperature is a number of at least 0, or a list of such numbers, got {temperature}")
-    folders = {t: Path(out) / f"temperature-{t:g}" for t in temperatures}
+    temperatures = [check_temperature(t) for t in (temperature if isinstance(temperature, list) else [temperature])]
+    if not temperatures or len(set(temperatures)) < len(temperatures):
+        raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
+    check_seeds([seed, seed + num_samples - 1])
+    folders = {t: Path(out) / f"temperature-{text(t)}" for t in temperatures}
     for folder in folders.values():
         if folder.exists():
             raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
 
     set_tf32(False)
     flow = load_flow(ckpt).to(pick_device(device))
+    check_channels(flow.image_shape[0])
     columns = min(nrow, num_samples)
     num_shown = columns if several else min(nrow * columns, num_samples)
     shown = []
     for t, folder in folders.items():
         starts = range(seed, seed + num_samples, batch_size)
-        for start in track(starts, f"temperature {t:g}", console=Console(stderr=True), transient=True):
+        for start in track(starts, f"temperature {text(t)}", console=Console(stderr=True), transient=True):
             seeds = range(start, min(start + batch_size, starts.stop))
             images = flow.sample(seeds, t, labels(flow, label, seeds)).cpu()
             for image_seed, image in zip(seeds, images, strict=True):
@@ -71,8 +75,13 @@ def draw(
             shown.append(images[: max(0, seed + num_shown - start)])
     grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
-    print(f"{grid}: {'a row each at' if several else 'at'} temperature {', '.join(f'{t:g}' for t in temperatures)}")
+    print(f"{grid}: {'a row each at' if several else 'at'} temperature {', '.join(map(text, temperatures))}")
     print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
+
+
+def text(temperature: float) -> str:
+    """Return a temperature in as many digits as tell it from all others."""
+    return repr(temperature).removesuffix(".0")
 
 
 def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:

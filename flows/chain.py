@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from flows.autograd import is_plain
 from flows.bijection import Bijection, Vjp
 from flows.hooks import is_hooked
 from flows.linear import Affine, ChannelLinear, affines, inverses, log_abs_dets, run_as_matrices
 from flows.memory_flat import memory_flat
-from flows.plain_autograd import is_plain
 
 
 class Chain(Bijection):

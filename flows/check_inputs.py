@@ -179,7 +179,7 @@ def check_temperature(temperature: Any) -> float:
         number = math.nan
     if not 0 <= number < math.inf:
         raise ValueError(f"temperature is at least 0, got {describe(temperature)}: give one finite number")
-    return number
+    return abs(number)  # of -0.0, too
 
 
 def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows.actnorm import ActNorm
+from flows.autograd import is_plain
 from flows.conv_relu import ScaledConv2d, conv_relu, is_same_size
 from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
-from flows.plain_autograd import is_plain
 
 
 class ActNormConv2d(ScaledConv2d, DataDependent):

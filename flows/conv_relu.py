@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows.plain_autograd import refuse, refuse_more_than_first_order, refuse_transforms
+from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
 
 
 class ScaledConv2d(nn.Conv2d):

@@ -89,7 +89,7 @@ class ImageFlow(nn.Module):
 
         Raises:
             ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64. Whether
-                labels are of a class and noise is in [0, 1) is not looked at, as that would make a GPU wait.
+                labels are of a class and noise is in [0, 1) is not looked at, as a GPU would have to wait.
         """
         self.warn_unless_initialized()
         self.check(images, label)

@@ -287,10 +287,10 @@ class Folded(ChannelLinear, DataDependent):
     def affine(layers: Sequence["Folded"]) -> tuple[Tensor, Tensor]:
         first, *rest = zip(*(layer.members for layer in layers), strict=True)
         weights, biases = first[0].affine(first)
+        dtype = next(layers[0].parameters(), weights).dtype  # a permutation has none of its own
+        weights, biases = weights.to(dtype), biases.to(dtype)
         for members in rest:
-            next_weights, next_biases = members[0].affine(members)
-            dtype = torch.promote_types(weights.dtype, next_weights.dtype)
-            weights, next_weights, biases = weights.to(dtype), next_weights.to(dtype), biases.to(dtype)
+            next_weights, next_biases = (part.to(dtype) for part in members[0].affine(members))
             weights, biases = next_weights @ weights, (next_weights @ biases[..., None])[..., 0] + next_biases
         return weights, biases
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
 from flows.bijection import Bijection, Vjp
 from flows.linear import Affine, ChannelLinear, affines, with_inverses
-from flows.plain_autograd import refuse, refuse_more_than_first_order, refuse_transforms
 from flows.pull_back import pull_back
 
 if TYPE_CHECKING:

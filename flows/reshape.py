@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flows.autograd import is_transformed
 from flows.bijection import Bijection
-from flows.plain_autograd import is_transformed
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -1,7 +1,12 @@
 """Wrong calls of the library get one sentence, a ValueError that says what to do; odd but sound ones just work."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +16,14 @@ from torch import Tensor
 
 import flows
 from flows.actnorm import ActNorm
+from flows.chain import Chain
+from flows.glow import PERMUTATIONS
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
+from flows.linear import Folded, Permutation
 from tests.perturb import perturb
 
+ROOT = Path(__file__).parent.parent
 GLOW: dict[str, Any] = {"image_shape": (1, 4, 6), "num_levels": 1, "num_steps": 1, "hidden_channels": 4}
 
 
@@ -280,3 +289,54 @@ def test_wrong_draws_are_named(flow: ImageFlow) -> None:
         lambda: draw_log_probs(flow, images(), None, index, num_draws=1, seed=2**70),
         "seed of noise is a whole",
     )
+
+
+OWN = """
+from flows.elementwise import Affine
+
+
+class Own(Affine):
+    pass
+"""
+ENTRY = '"affine": Affine,'
+
+
+@pytest.mark.slow
+def test_a_file_of_ones_own_is_imported_where_the_readme_says(tmp_path: Path) -> None:
+    package = tmp_path / "flows"
+    shutil.copytree(ROOT / "flows", package, ignore=shutil.ignore_patterns("pretrained", "training", "__pycache__"))
+    (package / "own.py").write_text(OWN)
+    path = package / "elementwise.py"
+    before, mark, after = path.read_text().partition("COUPLINGS: ")
+    path.write_text(f"{before}from flows.own import Own\n\n{mark}{after}".replace(ENTRY, f'{ENTRY} "own": Own,'))
+    code = "import flows; print(type(flows.build('glow', image_shape=(1, 8, 8), coupling='own').multiscale).__name__)"
+    for first in ("", "import flows.own; ", "import flows.elementwise; ", "import flows.glow; "):
+        shown = subprocess.run(
+            [sys.executable, "-c", first + code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout == "Multiscale\n", shown.stderr
+
+
+@pytest.mark.parametrize("permutation", PERMUTATIONS)
+@pytest.mark.parametrize("default", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=str)
+def test_a_flow_computes_in_its_own_precision_whatever_the_default_is(
+    permutation: str, default: torch.dtype, precision: torch.dtype
+) -> None:
+    flow = flows.build("glow", **GLOW, permutation=permutation).to(precision)
+    first = Chain(Folded(Permutation.random(1), ActNorm(1)), Folded(ActNorm(1), Permutation.random(1))).to(precision)
+    torch.set_default_dtype(default)
+    try:
+        flow.multiscale.levels[0].bijections.insert(0, first)
+        grey = images()
+        flows.initialize(flow, grey)
+        assert torch.equal(flow.decode(flow.encode(grey)), grey)
+        assert {z.dtype for z in flow.encode(grey)} == {precision}
+        flow.log_prob(grey).sum().backward()
+        assert flow.sample([0]).dtype == torch.uint8
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -1,8 +1,11 @@
 """Muon: steps with singular values alike for kernels, Adam for the rest."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from flows.training import Muon
 from flows.training.muon import orthogonalize
@@ -93,3 +96,21 @@ def test_parameters_without_a_gradient_stay() -> None:
 def test_a_momentum_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="Invalid momentum: 1"):
         Muon(model().named_parameters(), momentum=1)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda conv: conv,
+        torch.nn.utils.parametrizations.weight_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+        torch.nn.utils.weight_norm,
+        lambda conv: prune.l1_unstructured(conv, "weight", amount=0.5),
+    ],
+    ids=["plain", "weight norm", "spectral norm", "old weight norm", "pruned"],
+)
+def test_kernels_are_known_under_every_name_that_torch_gives_them(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    for net in (wrap(nn.Conv2d(3, 4, 3)), nn.Sequential(wrap(nn.Conv2d(3, 4, 3)))):
+        (kernel,) = Muon(net.named_parameters()).kernels
+        assert kernel.shape == (4, 3, 3, 3)

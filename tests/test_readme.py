@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from PIL import Image
 import data
 import sample
 import train
+from flows.chain import Chain
 from scripts import collect, estimate, evaluate, race
 from tests.run import CONF
 
@@ -161,9 +163,28 @@ def test_help_shows_the_groups() -> None:
         assert group in shown
 
 
-@pytest.mark.parametrize("example", blocks("python"), ids=["library", "transform", "data set"])
-def test_its_examples_hold(example: str) -> None:
-    exec(compile(example, "README.md", "exec"), {})
+EXAMPLES = dict(zip(("library", "transform", "data set"), blocks("python"), strict=True))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_its_examples_hold(name: str) -> None:
+    exec(compile(EXAMPLES[name], "README.md", "exec"), {})
+
+
+def test_its_transform_holds_in_every_precision_and_on_every_device() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(EXAMPLES["transform"], "README.md", "exec"), names)
+    flow, images = names["flow"].double(), names["images"]
+    assert torch.equal(flow.decode(flow.encode(images)), images)
+    flow.log_prob(images).sum().backward()
+    chain, x = Chain(*(names["Householder"](4) for _ in range(2))).double(), torch.randn(2, 4, 3, 3).double()
+    z, log_det = chain(x)
+    torch.testing.assert_close(chain.inverse(z), x)
+    assert log_det.dtype == torch.float64
+    elsewhere = flow.to("meta")  # any device but the CPU
+    log_prob = elsewhere.log_prob(images.to("meta"))
+    assert log_prob.device.type == "meta" and log_prob.dtype == torch.float64
+    assert elsewhere.sample([0, 1]).device.type == "meta"
 
 
 def test_what_it_names_exists() -> None:

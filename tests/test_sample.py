@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 import flows
 import sample
 from flows.image_flow import ImageFlow
-from flows.training import load_flow, save_flow
+from flows.training import image_grid, load_flow, save_flow, save_png
 from tests.perturb import perturb
 from tests.run import CONF
 
@@ -86,6 +86,16 @@ def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None
     ("override", "message"),
     [
         ("label=1", "trained without labels"),
+        ("temperature=nan", "temperature is at least 0, got nan: give one finite number"),
+        ("temperature=inf", "temperature is at least 0, got inf"),
+        ("temperature=-0.5", "temperature is at least 0, got -0.5"),
+        ("temperature=[0.7,nan]", "temperature is at least 0, got nan"),
+        ("temperature=[]", r"a list of numbers that all differ, got \[\]"),
+        ("temperature=[0.7,1,0.70]", r"a list of numbers that all differ, got \[0.7, 1, 0.7\]"),
+        ("temperature=[1,1.0]", "a list of numbers that all differ"),
+        ("seed=-1", "a seed is a whole number from 0 to 4294967295, got -1"),
+        ("seed=4294967290", "a seed is a whole number from 0 to 4294967295, got 4294967301"),
+        ("num_samples=0", "num_samples is a whole number of at least 1, got 0"),
         ("device=xpu:9", "device 'xpu:9' is not on this machine"),
     ],
 )
@@ -103,6 +113,34 @@ def test_it_runs_from_the_shell_and_leaves_only_what_it_says(ckpt: Path) -> None
     assert sorted(path.name for path in ckpt.parent.iterdir()) == ["flow.safetensors", "samples"]
     assert len(list((ckpt.parent / "samples").rglob("*.png"))) == 2 * 3 + 1
     assert read(ckpt.parent / "samples/grid.png").shape == (3, 2 * 60 + 12, 3 * 60 + 12)
+
+
+def test_temperatures_that_are_nearly_alike_have_folders_of_their_own(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=[0.7,0.70000001,1e-7,0,2]")
+    names = {folder.name for folder in out.glob("temperature-*")}
+    assert names == {f"temperature-{text}" for text in ("0.7", "0.70000001", "1e-07", "0", "2")}
+    assert len(list(out.rglob("temperature-*/*/*.png"))) == 5 * 12
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_are_neither_grey_nor_colour_are_refused_before_any_is_drawn(tmp_path: Path, channels: int) -> None:
+    ckpt = store(tmp_path, flows.build("glow", **{**SMALL, "image_shape": (channels, 8, 8)}))
+    with pytest.raises(ValueError, match=rf"grey\) or 3 \(colour\), and these images have {channels}: .*sample\(seeds"):
+        run_sample(ckpt)
+    assert not (tmp_path / "out").exists()
+    images = load_flow(ckpt).sample([0, 1, 2])
+    assert image_grid(images, 2).shape[0] == 3
+    assert torch.equal(image_grid(images, 2), image_grid(images[:, :1], 2))
+
+
+def test_a_picture_is_written_where_a_string_says(tmp_path: Path) -> None:
+    for channels in (1, 3):
+        picture = torch.randint(0, 256, (channels, 3, 5), dtype=torch.uint8)
+        save_png(picture, f"{tmp_path}/new/{channels}.png")
+        assert torch.equal(read(tmp_path / f"new/{channels}.png"), picture)
+    for wrong in (torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"a picture is uint8 \(C, H, W\), got"):
+            save_png(wrong, tmp_path / "wrong.png")
 
 
 def test_samples_of_two_calls_are_not_mixed(ckpt: Path) -> None:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from flows.image_flow import ImageFlow
 
+PNG_CHANNELS = 1, 3
+"""Grey or colour; a second or a fourth would be read as how far a pixel is seen through."""
+
 VISIBLE_SIDE = 48
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
 
@@ -19,7 +22,7 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
 
     Images with other than 1 or 3 channels show their first.
     """
-    if images.shape[1] not in (1, 3):
+    if images.shape[1] not in PNG_CHANNELS:
         images = images[:, :1]
     zoom = -(-VISIBLE_SIDE // max(images.shape[2:]))
     gap = 2 * zoom
@@ -39,8 +42,25 @@ def temperature_rows(
     return torch.cat([flow.sample(seeds, temperature, label) for temperature in temperatures])
 
 
-def save_png(picture: Tensor, path: Path) -> None:
-    """Write a uint8 picture `(C, H, W)`, C 1 or 3, making its folder where needed."""
+def check_channels(num_channels: int) -> None:
+    """Raise ValueError unless a picture of so many channels is grey or colour."""
+    if num_channels not in PNG_CHANNELS:
+        raise ValueError(
+            f"a picture has 1 channel (grey) or 3 (colour), and these images have {num_channels}: take "
+            "flows.training.load_flow(PATH).sample(seeds), which gives them as a tensor"
+        )
+
+
+def save_png(picture: Tensor, path: str | Path) -> None:
+    """Write a uint8 picture `(C, H, W)`, C 1 or 3, making its folder where needed.
+
+    Raises:
+        ValueError: if it is no such picture.
+    """
+    if picture.dtype != torch.uint8 or picture.dim() != 3:
+        raise ValueError(f"a picture is uint8 (C, H, W), got {picture.dtype} {tuple(picture.shape)}")
+    check_channels(picture.shape[0])
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture.cpu().permute(1, 2, 0).numpy()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path)

@@ -1,5 +1,6 @@
 """Muon: gradient descent with momentum whose steps have all singular values alike."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,8 +12,8 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 """Of the quintic iteration, chosen by Jordan et al. for a fast start; singular values end between 0.7 and 1.2."""
 
 
-KERNELS = (".weight", "parametrizations.weight.original1")
-"""What convolutions call their kernels, without and with torch's weight normalisation."""
+KERNEL = re.compile(r"(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)")
+"""What convolutions call their kernels: plain, or under torch's weight or spectral normalisation, or pruned."""
 
 
 class Muon(Adam):
@@ -48,7 +49,7 @@ class Muon(Adam):
             raise ValueError(f"Invalid num_iterations: {num_iterations}")
         parameters = list(named_parameters)
         super().__init__(parameters, lr=lr, betas=betas, fused=True)
-        self.kernels = [p for name, p in parameters if p.dim() == 4 and name.endswith(KERNELS)]
+        self.kernels = [p for name, p in parameters if p.dim() == 4 and KERNEL.fullmatch(name)]
         self.momentum = momentum
         self.num_iterations = num_iterations
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-SCALES = ("parametrizations.weight.original0", "elementwise.scale.range")
-"""How torch's weight normalisation and `flows.scale.LearnedTanhScale` in a coupling call them."""
+SCALES = ("parametrizations.weight.original0", "weight_g", "scale.range")
+"""How weight normalisation, torch's new and old one, and `flows.scale.LearnedTanhScale` call them."""
 
 
 def decay_scales(
