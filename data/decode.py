@@ -88,6 +88,11 @@ def decode(
         raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
+            f"({error})"
+        ) from error
     except Exception as error:  # decoders raise what they like
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, the network or the machine
             raise

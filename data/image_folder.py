@@ -47,8 +47,8 @@ class ImageFolder:
         test_fraction: share of the test images where they have no folder, between 0 and 1.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
         enlarge: whether to take images that have to be scaled up.
-        max_pixels: images of more are left out; None for no limit. (Pillow itself has one of 178,956,970 for TIFF, GIF
-            and WebP.)
+        max_pixels: images of more are left out; None for no limit. (For some kinds, such as TIFF and WebP, Pillow
+            itself has one of 178,956,970.)
         group: what the names of files that are variants of one image have in common, a regular expression for the
             beginning of the name, such as "[^_]+"; they stay on one side of every split that is made here. None: no
             file is a variant.

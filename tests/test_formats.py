@@ -215,6 +215,10 @@ def test_the_largest_image_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match="max_pixels must be at least 1, or null"):
         sizes(-1)
     assert Image.MAX_IMAGE_PIXELS == 20
+    for kind in ("TIFF", "WEBP"):
+        PICTURE.save(tmp_path / "a.png", kind)
+        with pytest.raises(ValueError, match=r"more pixels than Pillow reads .*whatever max_pixels is: save it as PNG"):
+            decode(tmp_path / "a.png", (3, 8, 8), max_pixels=None)
 
 
 def test_threads_decode_under_limits_of_their_own(tmp_path: Path) -> None:
@@ -229,3 +233,20 @@ def test_threads_decode_under_limits_of_their_own(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(works, range(40))) == [False, True] * 20
+
+
+def test_photographs_that_pillow_cannot_read_are_counted(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(FileNotFoundError, match=r"hold no image, .*; passed over: 3 \.heic"):
+        ImageFolder(str(tmp_path), (3, 8, 8), str(tmp_path / ".index")).load()
+
+
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    save(PICTURE, tmp_path / "a.png")
+    monkeypatch.setattr("data.decode.flatten", fail)
+    with pytest.raises(MemoryError):
+        decode(tmp_path / "a.png", (3, 8, 8))

@@ -304,6 +304,28 @@ def test_a_disk_that_fails_ends_the_run_and_is_not_remembered(tmp_path: Path, mo
     assert sum(map(len, folder.load())) == 2
 
 
+def test_what_a_stopped_check_has_found_is_kept(tmp_path: Path) -> None:
+    for number in range(5):
+        save(Image.new("L", (2, 2)), tmp_path / f"photos/{number}.png")
+    paths = [Path(f"{number}.png") for number in range(5)]
+    read = []
+
+    def stop_at(name: str) -> None:
+        def decoded(path: Path) -> Tensor:
+            if path.name == name:
+                raise OSError(errno.EIO, "Input/output error")
+            read.append(path.name)
+            return decode(path, (1, 2, 2))
+
+        damaged_images(tmp_path / "photos", paths, decoded, "", tmp_path / "index")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        stop_at("3.png")
+    read.clear()
+    stop_at("none")
+    assert sorted(read) == ["3.png", "4.png"]
+
+
 def test_an_image_that_is_gone_is_named_where_it_is_asked_for(tmp_path: Path) -> None:
     for name in "ab":
         save(Image.new("L", (2, 2)), tmp_path / f"photos/{name}.png")
