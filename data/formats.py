@@ -1,5 +1,6 @@
 """Which files are images: every raster format that Pillow decodes by itself, whatever the name ends in."""
 
+from errno import EIO, EMFILE, ENFILE, ENOMEM, ENOTCONN, ESTALE, ETIMEDOUT
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,10 @@ NO_IMAGE_ENDINGS = (
 editors and downloads leave."""
 
 
+FAULTS_OF_THE_MACHINE = (EIO, ESTALE, ETIMEDOUT, ENOTCONN, EMFILE, ENFILE, ENOMEM)
+"""Numbers of errors that tell of the disk, the network or the process. Decoders of damaged files raise others."""
+
+
 class NotAnImageError(ValueError):
     """A file that no decoder opens."""
 
@@ -42,6 +47,11 @@ def is_named_like_an_image(path: Path) -> bool:
     return path.suffix.lower() in endings()
 
 
+def is_fault_of_the_machine(error: Exception) -> bool:
+    """Return whether a file that could not be read may be sound."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE)
+
+
 def open_image(file: BinaryIO, path: Path) -> ImageFile:
     """Return an image whose size is known and whose pixels are not decoded yet.
 
@@ -53,6 +63,7 @@ def open_image(file: BinaryIO, path: Path) -> ImageFile:
 
     Raises:
         NotAnImageError: if no decoder opens the file; the message has no subject.
+        OSError: if the disk or the network fails; MemoryError likewise.
         DecompressionBombError: if it is of a kind for which Pillow has a limit all the same, and larger.
     """
     if path.name.lower().endswith(NO_IMAGE_ENDINGS):
@@ -71,6 +82,8 @@ def open_image(file: BinaryIO, path: Path) -> ImageFile:
         except Image.DecompressionBombError:
             raise
         except Exception as error:  # decoders raise what they like
+            if is_fault_of_the_machine(error):
+                raise
             if accept is not None and kind in FORMATS:
                 reason = f"cannot be decoded as {kind}: {str(error) or type(error).__name__}"
     raise NotAnImageError(reason)

@@ -1,5 +1,6 @@
 """What is an image: told by its content, whatever the name ends in, and never by its metadata."""
 
+import errno
 import logging
 import struct
 import zlib
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, features
@@ -242,11 +244,35 @@ def test_photographs_that_pillow_cannot_read_are_counted(tmp_path: Path) -> None
         ImageFolder(str(tmp_path), (3, 8, 8), str(tmp_path / ".index")).load()
 
 
-def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["data.decode.flatten", "PIL.PngImagePlugin.PngImageFile._open"])
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "")])
+def test_want_of_memory_and_a_failing_disk_are_no_damage(
+    error: Exception, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError
+        raise error
 
     save(PICTURE, tmp_path / "a.png")
-    monkeypatch.setattr("data.decode.flatten", fail)
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(type(error)):
         decode(tmp_path / "a.png", (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "kind", ["PNG", "JPEG", "TIFF", "ICO", "BMP", "GIF", "WEBP", "ICNS", "PSD", "SGI", "AVIF", "TGA"]
+)
+def test_a_damaged_file_raises_nothing_but_a_sentence(kind: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    if kind == "PSD":
+        whole = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(400)
+    else:
+        whole = encoded(kind)
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in generator.integers(len(content), size=3):
+            content[place] = generator.integers(256)
+        (tmp_path / "a.png").write_bytes(content)
+        try:
+            decode(tmp_path / "a.png", (3, 8, 8), enlarge=True, max_pixels=10_000)
+        except ValueError as error:
+            assert "a.png" in str(error) and "\n" not in str(error)
