@@ -43,7 +43,7 @@ SAVED += [name for name, codec in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) i
 @pytest.mark.parametrize("kind", SAVED)
 def test_every_raster_format_is_read_whatever_the_name_ends_in(kind: str, tmp_path: Path) -> None:
     picture = PICTURE.resize((16, 16)) if kind in ("ICO", "ICNS") else PICTURE
-    names = ["a.png", "b.JFIF", "c.avif", *([] if kind in ("TGA", "DIB") else ["d", "e.download", "f.txt"])]
+    names = ["a.png", "b.JFIF", "c.avif", *([] if kind in ("TGA", "DIB", "ICNS") else ["d", "e.download", "f.txt"])]
     for name in names:
         save(picture, tmp_path / "photos" / name, format=kind)
     train, test = ImageFolder(str(tmp_path / "photos"), (3, 8, 8), str(tmp_path / "index")).load()
@@ -167,6 +167,10 @@ ODD = {
     ],
     "TIFF": [lambda _: encoded("TIFF", icc_profile=b"zz"), lambda _: encoded("TIFF", tiffinfo={700: b"\xff<"})],
 }
+
+
+if features.check("avif"):
+    ODD["AVIF"] = [lambda _: encoded("AVIF", exif=exif(1, (1, 1))[6:]).replace(b"MM\0*", b"XXXX")]
 
 
 @pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind, cases in ODD.items() for case in range(len(cases))])
