@@ -59,7 +59,7 @@ def describe_files(found: dict[str, Found]) -> str:
         f"{len(passed_over)} passed over as no images"
     )
     words += f" ({count_endings(passed_over)})" if passed_over else ""
-    counts = ", ".join(f"{count} {reason}" for reason, count in unseen.items())
+    counts = ", ".join(f"{reason} ({count})" for reason, count in unseen.items())
     return f"{words}; not looked at: {counts}" if unseen else words
 
 

@@ -87,10 +87,11 @@ class ImageFolder:
             self.group = None if group is None else re.compile(group)
         except re.error as error:
             raise ValueError(f"group must be a regular expression, such as [^_]+, got {group!r}: {error}") from error
-        self.root = Path(root).expanduser()
+        self.root = Path(str(root)).expanduser()  # a name of digits may arrive as a number
         self.image_shape = check_shape(image_shape, crop)
         self.index_dir = Path(index_dir).expanduser()
-        self.given_splits = {"train": train, "val": val, "test": test}
+        given = {"train": train, "val": val, "test": test}
+        self.given_splits = {split: None if name is None else str(name) for split, name in given.items()}
         self.seed = seed
         self.test_fraction = test_fraction
         self.crop = crop
