@@ -132,8 +132,8 @@ class ImageData(LightningDataModule):
         rest, held = split_off(len(whole), num_val, "validation", self.split_seed, groups=whole.groups)
         if whole.groups is not None and len(rest) < self.batch_size:
             raise ValueError(
-                f"the {len(whole)} training images are {len(set(whole.groups.tolist()))} groups that stay together: "
-                f"validation takes {len(held)} images and leaves {len(rest)}, too few for a batch of "
+                f"the {len(whole)} training images are in few groups ({len(set(whole.groups.tolist()))}), which stay "
+                f"together: validation takes {len(held)} images and leaves {len(rest)}, too few for a batch of "
                 f"{self.batch_size}; group fewer images together, or make data.num_val or data.batch_size smaller"
             )
         return Subset(whole, rest), Subset(whole, held)

@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data.formats import NotAnImageError, open_image
+from data.formats import NotAnImageError, is_fault_of_the_machine, open_image
 from data.metadata import without_metadata
 from data.names import printable
 
@@ -86,10 +86,13 @@ def decode(
         raise NotAnImageError(f"{name} may not be read: change its permissions") from error
     except NotAnImageError as error:
         raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
-    except MemoryError:
-        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
+            f"({error})"
+        ) from error
     except Exception as error:  # decoders raise what they like
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, the network or the machine
+        if is_fault_of_the_machine(error):
             raise
         reason = printable(str(error) or type(error).__name__).rstrip(".")
         raise ValueError(f"{name} cannot be decoded: {reason}") from error
@@ -126,6 +129,8 @@ def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
         try:
             return read(file)
         except Exception as error:
+            if is_fault_of_the_machine(error):
+                raise
             file.seek(0)
             bare = without_metadata(file.read())
             if bare is None:

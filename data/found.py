@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
+import torch
+
 from data.image_files import Unfit
 from data.image_set import ImageSet
 from data.names import printable, shortened
@@ -57,7 +59,7 @@ def describe_files(found: dict[str, Found]) -> str:
         f"{len(passed_over)} passed over as no images"
     )
     words += f" ({count_endings(passed_over)})" if passed_over else ""
-    counts = ", ".join(f"{count} {reason}" for reason, count in unseen.items())
+    counts = ", ".join(f"{reason} ({count})" for reason, count in unseen.items())
     return f"{words}; not looked at: {counts}" if unseen else words
 
 
@@ -66,7 +68,7 @@ def describe_classes(sets: Sequence[ImageSet]) -> str:
     names = sets[0].class_names
     if names is None:
         return "no classes, as there are no subfolders"
-    counts = sum(images.images_of_classes() for images in sets).tolist()
+    counts = torch.stack([images.images_of_classes() for images in sets]).sum(0)
     classes = shortened(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
     return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {classes}"
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from data.decode import MAX_PIXELS, check_shape, decode
-from data.formats import is_named_like_an_image
 from data.found import Found, class_of, count_endings, describe_classes, describe_files, describe_splits
 from data.image_files import ImageFiles, Unfit, damaged_images
 from data.image_set import ImageSet, Splits, Subset, TensorImages
 from data.names import printable, shortened
 from data.order import split_off
-from data.splits import find_splits, missed_splits
-from data.walk import Listing, check_apart, is_hidden, list_files
+from data.splits import beside_splits, find_splits, missed_splits
+from data.walk import Listing, check_apart, list_files
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +47,8 @@ class ImageFolder:
         test_fraction: share of the test images where they have no folder, between 0 and 1.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
         enlarge: whether to take images that have to be scaled up.
-        max_pixels: images of more are left out; None for no limit. (Pillow itself has one of 178,956,970 for TIFF, GIF
-            and WebP.)
+        max_pixels: images of more are left out; None for no limit. (For some kinds, such as TIFF and WebP, Pillow
+            itself has one of 178,956,970.)
         group: what the names of files that are variants of one image have in common, a regular expression for the
             beginning of the name, such as "[^_]+"; they stay on one side of every split that is made here. None: no
             file is a variant.
@@ -88,10 +87,11 @@ class ImageFolder:
             self.group = None if group is None else re.compile(group)
         except re.error as error:
             raise ValueError(f"group must be a regular expression, such as [^_]+, got {group!r}: {error}") from error
-        self.root = Path(root).expanduser()
+        self.root = Path(str(root)).expanduser()  # a name of digits may arrive as a number
         self.image_shape = check_shape(image_shape, crop)
         self.index_dir = Path(index_dir).expanduser()
-        self.given_splits = {"train": train, "val": val, "test": test}
+        given = {"train": train, "val": val, "test": test}
+        self.given_splits = {split: None if name is None else str(name) for split, name in given.items()}
         self.seed = seed
         self.test_fraction = test_fraction
         self.crop = crop
@@ -187,9 +187,9 @@ class ImageFolder:
         if not len(train):
             assert self.group is not None and images.groups is not None
             raise ValueError(
-                f"data.source.group={self.group.pattern} makes {len(set(images.groups.tolist()))} group of the "
-                f"{len(images)} images of {printable(self.root)}, all of which go to the test and none to training: "
-                "give one whose matches differ, or null"
+                f"data.source.group={self.group.pattern} puts the {len(images)} images of {printable(self.root)} into "
+                f"too few groups ({len(set(images.groups.tolist()))}): all would go to the test and none to training; "
+                "give an expression that matches more of each name, or null"
             )
         return Subset(images, train), Subset(images, test)
 
@@ -213,12 +213,8 @@ class ImageFolder:
     def _warn(self, found: dict[str, Found], train: ImageSet) -> None:
         """Tell of what is probably not as it was meant."""
         root = printable(self.root)
-        if found["train"].listing.root != self.root:
-            taken = {part.listing.root.relative_to(self.root).parts[0] for part in found.values()}
-            beside = sorted({path.name for path in self.root.iterdir() if not is_hidden(path.name)} - taken)
-            beside = [name for name in beside if (self.root / name).is_dir() or is_named_like_an_image(Path(name))]
-            if beside:
-                logger.warning("%s: not used, as beside the splits: %s", root, shortened(map(printable, beside)))
+        if beside := beside_splits(self.root, [part.listing.root for part in found.values()]):
+            logger.warning("%s: not used, as beside the splits: %s", root, shortened(map(printable, beside)))
         if missed := missed_splits(path for part in found.values() for path in part.usable):
             logger.warning(
                 "%s: %s look like splits, but are not taken as such: if they are, give data.source.train=NAME and "

@@ -11,6 +11,7 @@ KEPT_SEGMENTS = (0xE1, 0xEE)
 """Exif with the orientation, and Adobe's, which tells how colours are stored."""
 DROPPED_SEGMENTS = (*range(0xE0, 0xF0), 0xFE)
 SHORTEST_ADOBE = 12
+AVIF = (b"ftypavif", b"ftypavis")
 
 
 def without_metadata(content: bytes) -> bytes | None:
@@ -23,9 +24,16 @@ def without_metadata(content: bytes) -> bytes | None:
             return _png(content)
         if content.startswith(JPEG):
             return _jpeg(content)
+        if content[4:].startswith(AVIF):
+            return _avif(content)
     except (struct.error, IndexError):
         pass
     return None
+
+
+def _avif(content: bytes) -> bytes:
+    boxes, pixels_box, pixels = content.partition(b"mdat")
+    return boxes.replace(b"Exif", b"skip") + pixels_box + pixels  # a kind of item that decoders do not know
 
 
 def _png(content: bytes) -> bytes:

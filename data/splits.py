@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from data.formats import is_named_like_an_image
 from data.names import printable
 from data.walk import check_folder, is_hidden
 
@@ -58,6 +59,17 @@ def find_splits(root: Path, given: dict[str, str | None]) -> dict[str, Path]:
     if {*splits} == {"train"} and given["train"] is None and len(folders) > 1:
         return {}
     return {split: root / splits[split] for split in USUAL_NAMES if split in splits}
+
+
+def beside_splits(root: Path, splits: Iterable[Path]) -> list[str]:
+    """Return the names of folders and images that lie in the root beside its splits, not in one."""
+    beside = [path for path in sorted(root.iterdir()) if not is_hidden(path.name)]
+    return [
+        path.name
+        for path in beside
+        if (path.is_dir() or is_named_like_an_image(path))
+        and not any(split.is_relative_to(path) or path.is_relative_to(split) for split in splits)
+    ]
 
 
 def missed_splits(paths: Iterable[Path]) -> list[str]:

@@ -101,7 +101,7 @@ def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]
             for entry in entries:
                 path = here / entry.name
                 if is_hidden(entry.name):
-                    listing.passed_over["hidden, or of the system"] += 1
+                    listing.passed_over["hidden or of the system"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append((path, os.path.join(real, entry.name)))
                 elif os.path.isdir(entry):
@@ -112,7 +112,7 @@ def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]
                 elif entry.is_file():
                     listing.files.append(path)
                 else:
-                    listing.passed_over["no files"] += 1
+                    listing.passed_over["pipes, sockets and devices"] += 1
 
 
 def _check_dangling(root: Path, path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_log_counts_the_files_and_the_classes(tmp_path: Path, caplog: pytest
         ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index")).prepare()
     assert (
         "photos: 10 files found, 6 used, 1 left out as damaged or of a wrong size, 3 passed over as no images (2 .txt, "
-        "1 without an ending); not looked at: 1 hidden, or of the system; 3 classes: cat (2), dog (2), zebra (2)"
+        "1 without an ending); not looked at: hidden or of the system (1); 3 classes: cat (2), dog (2), zebra (2)"
     ) in caplog.text
 
 

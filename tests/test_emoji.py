@@ -83,6 +83,8 @@ def test_every_picture_is_there_and_variants_are_on_one_side_of_each_split(sourc
 def test_pictures_are_written_once(source: Emoji, monkeypatch: pytest.MonkeyPatch) -> None:
     source.prepare()
     monkeypatch.setattr(data.emoji, "bitmaps", lambda font: pytest.fail("read again"))
+    monkeypatch.setattr(data.emoji, "FileLock", lambda path: pytest.fail("locked"))
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("made"))
     source.prepare()
     train, test = source.load()
     assert len(train) + len(test) == 52

@@ -1,5 +1,6 @@
 """What is an image: told by its content, whatever the name ends in, and never by its metadata."""
 
+import errno
 import logging
 import struct
 import zlib
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, features
@@ -31,7 +33,6 @@ SAVED = [
     "SGI",
     "TGA",
     "DIB",
-    "IM",
     "DDS",
     "ICNS",
     "QOI",
@@ -42,9 +43,11 @@ SAVED += [name for name, codec in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) i
 @pytest.mark.parametrize("kind", SAVED)
 def test_every_raster_format_is_read_whatever_the_name_ends_in(kind: str, tmp_path: Path) -> None:
     picture = PICTURE.resize((16, 16)) if kind in ("ICO", "ICNS") else PICTURE
-    for name in ("a.png", "b.JFIF", *(() if kind in ("TGA", "DIB") else ("c", "d.download", "e.txt"))):
-        picture.save(tmp_path / name, kind)
-        assert decode(tmp_path / name, (3, 8, 8)).shape == (3, 8, 8)
+    names = ["a.png", "b.JFIF", "c.avif", *([] if kind in ("TGA", "DIB", "ICNS") else ["d", "e.download", "f.txt"])]
+    for name in names:
+        save(picture, tmp_path / "photos" / name, format=kind)
+    train, test = ImageFolder(str(tmp_path / "photos"), (3, 8, 8), str(tmp_path / "index")).load()
+    assert len(train) + len(test) == len(names)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.eps", "a.jpg"])
@@ -166,6 +169,10 @@ ODD = {
 }
 
 
+if features.check("avif"):
+    ODD["AVIF"] = [lambda _: encoded("AVIF", exif=exif(1, (1, 1))[6:]).replace(b"MM\0*", b"XXXX")]
+
+
 @pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind, cases in ODD.items() for case in range(len(cases))])
 def test_odd_metadata_never_cost_an_image(kind: str, case: int, tmp_path: Path) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -214,6 +221,10 @@ def test_the_largest_image_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match="max_pixels must be at least 1, or null"):
         sizes(-1)
     assert Image.MAX_IMAGE_PIXELS == 20
+    for kind in ("TIFF", "WEBP"):
+        PICTURE.save(tmp_path / "a.png", kind)
+        with pytest.raises(ValueError, match=r"more pixels than Pillow reads .*whatever max_pixels is: save it as PNG"):
+            decode(tmp_path / "a.png", (3, 8, 8), max_pixels=None)
 
 
 def test_threads_decode_under_limits_of_their_own(tmp_path: Path) -> None:
@@ -228,3 +239,44 @@ def test_threads_decode_under_limits_of_their_own(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(works, range(40))) == [False, True] * 20
+
+
+def test_photographs_that_pillow_cannot_read_are_counted(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"IMG_{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(FileNotFoundError, match=r"hold no image, .*; passed over: 3 \.heic"):
+        ImageFolder(str(tmp_path), (3, 8, 8), str(tmp_path / ".index")).load()
+
+
+@pytest.mark.parametrize("place", ["data.decode.flatten", "PIL.PngImagePlugin.PngImageFile._open"])
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "")])
+def test_want_of_memory_and_a_failing_disk_are_no_damage(
+    error: Exception, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    save(PICTURE, tmp_path / "a.png")
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(type(error)):
+        decode(tmp_path / "a.png", (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    "kind", ["PNG", "JPEG", "TIFF", "ICO", "BMP", "GIF", "WEBP", "ICNS", "PSD", "SGI", "AVIF", "TGA"]
+)
+def test_a_damaged_file_raises_nothing_but_a_sentence(kind: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    if kind == "PSD":
+        whole = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 8, 8, 8, 3) + bytes(400)
+    else:
+        whole = encoded(kind)
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in generator.integers(len(content), size=3):
+            content[place] = generator.integers(256)
+        (tmp_path / "a.png").write_bytes(content)
+        try:
+            decode(tmp_path / "a.png", (3, 8, 8), enlarge=True, max_pixels=10_000)
+        except ValueError as error:
+            assert "a.png" in str(error) and "\n" not in str(error)

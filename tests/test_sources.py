@@ -1,6 +1,7 @@
 """Every data set reads files of its format, and says what is missing."""
 
 import logging
+import os
 import pickle
 import shutil
 from hashlib import md5
@@ -14,12 +15,17 @@ from hydra.utils import instantiate
 from PIL import Image
 
 import data.celeba
+import data.cifar10
+import data.downsampled_imagenet
+import data.idx
 import data.mnist
 import data.svhn
-from data import MNIST, SVHN, CelebA, DownsampledImageNet, ImageData
+from data import CIFAR10, MNIST, SVHN, CelebA, DownsampledImageNet, FashionMNIST, ImageData
 from tests import generated
 from tests.generated import GENERATORS
 from tests.run import CONF
+
+SOURCES = {"mnist": MNIST, "fashion_mnist": FashionMNIST, "cifar10": CIFAR10, "svhn": SVHN, "celeba": CelebA}
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -173,6 +179,45 @@ def test_imagenet_is_mapped_row_by_row_in_any_process(compressed: bool, tmp_path
     assert (tmp_path / "npz/unpacked").exists() == compressed
 
 
+def test_an_npz_file_is_unpacked_again_by_its_content_whatever_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "npz"
+    generated.imagenet(folder, 32, compressed=True)
+    DownsampledImageNet(str(folder), 32).prepare()
+    with monkeypatch.context() as read_only:
+        read_only.setattr(data.downsampled_imagenet, "FileLock", lambda path: pytest.fail("locked"))
+        read_only.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("made"))
+        DownsampledImageNet(str(folder), 32).prepare()
+    other = np.full((6, 3072), 7, np.uint8)
+    np.savez_compressed(folder / "train_data_batch_1", data=other, labels=np.arange(1, 7))
+    os.utime(folder / "train_data_batch_1.npz", (0, 0))  # as of an older copy
+    DownsampledImageNet(str(folder), 32).prepare()
+    train, _ = DownsampledImageNet(str(folder), 32).load()
+    assert train[[0, 5]].images.unique().tolist() == [7]
+    assert len([*(folder / "unpacked").glob("*.npy")]) == 11
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "svhn", "celeba"])
+def test_what_is_there_is_neither_locked_nor_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GENERATORS[name](tmp_path, monkeypatch)
+    source = SOURCES[name](str(tmp_path))
+    for module in (data.idx, data.cifar10, data.svhn, data.celeba):
+        monkeypatch.setattr(module, "FileLock", lambda path: pytest.fail("locked"))
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: pytest.fail("made"))
+    source.prepare()
+    assert all(map(len, source.load()))
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "svhn"])
+def test_sources_name_their_classes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    GENERATORS[name](tmp_path, monkeypatch)
+    for images in SOURCES[name](str(tmp_path)).load():
+        assert images.class_names is not None and len(images.class_names) == 10
+
+
 def test_damaged_or_other_npz_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "npz"
     with pytest.raises(FileNotFoundError, match=r"no folder .*npz"):
@@ -227,4 +272,5 @@ def test_a_compressed_npz_file_damaged_inside_is_named_and_not_kept(tmp_path: Pa
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"train_data_batch_2\.npz is damaged .*fetch it again"):
         DownsampledImageNet(str(tmp_path / "npz"), 32).prepare()
-    assert not list((tmp_path / "npz/unpacked").glob("train_data_batch_2.[np]*"))
+    left = (tmp_path / "npz/unpacked").glob("train_data_batch_2.*")
+    assert {path.suffix for path in left} <= {".lock"}

@@ -75,6 +75,12 @@ def test_splits_of_other_names_are_given(tmp_path: Path) -> None:
     assert [levels(part) for part in (images.train_set, images.val_set, images.test_set)] == [[0], [1], [2]]
 
 
+def test_folders_named_by_digits_are_found(tmp_path: Path) -> None:
+    make(tmp_path, "2017/0.png", "2018/1.png")
+    train, test = source(tmp_path, train=2017, test=2018).load()
+    assert (levels(train), levels(test)) == ([0], [1])
+
+
 def test_a_split_that_is_given_takes_its_folder_from_the_others(tmp_path: Path) -> None:
     make(tmp_path, "train/0.png", "train/1.png", "val/2.png")
     images = module(tmp_path, test="val")
