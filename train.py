@@ -55,6 +55,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
+warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed from the folder of another run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
 SETTINGS = [
@@ -151,7 +152,7 @@ def objects(group: DictConfig | None) -> list[Any]:
     made = instantiate(group, _convert_="all") if group else {}
     for name, item in made.items():
         if isinstance(item, dict):
-            raise ValueError(f"{name}, beside {', '.join(set(made) - {name})}, needs a _target_ that says what it is")
+            raise ValueError(f"{name} among the callbacks or loggers needs a _target_, the name of its class")
     return [item for item in made.values() if item is not None]
 
 

@@ -3,12 +3,10 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import configure_log
 
 
 class Answer(NamedTuple):

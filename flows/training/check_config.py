@@ -44,8 +44,10 @@ def _target(name: str, where: str) -> Callable[..., Any]:
         return get_object(name)
     except Exception as error:
         cause = error.__cause__ or error
-        nearest = did_you_mean(str(cause.name), dir(cause.obj)) if isinstance(cause, AttributeError) else ""
-        reason = f"{type(cause).__name__}: {cause}{nearest}"
+        reason = f"{type(cause).__name__}: {cause}"
+        for lacking in cause, cause.__context__:  # where it is sought as a module after it was sought as an attribute
+            if isinstance(lacking, AttributeError):
+                reason = f"{lacking}{did_you_mean(str(lacking.name), dir(lacking.obj))}"
         raise ImportError(f"{where}._target_: {name} cannot be imported ({reason})") from error
 
 
@@ -96,4 +98,5 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         if isinstance(value, list) and any(e["type"] == "tuple_type" for e in error.errors()):  # YAML has no tuples
             return _check_value(path, tuple(value), hint)
         wanted = " or ".join(dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors()))
+        wanted = wanted.replace("an instance of Sequence", "a list")
         raise ValueError(f"{path} should be {wanted}, got {value!r}") from None
