@@ -187,7 +187,7 @@ def _mismatch(spec: dict[str, Any], error: Exception) -> str:
 
 
 def _meant(path: Path, *names: str) -> str:
-    """Return a hint at what stands in the same folder, or at a name, that may be meant by a path that does not exist."""
+    """Return a hint at what stands in the same folder, or at a name, which a path that does not exist may mean."""
     beside = [str(found) for found in path.parent.glob("[!.]*") if found.suffix in (".ckpt", ".safetensors", "")]
     cut_short = [found for found in beside if found.startswith(f"{path}.")]
     return f" (did you mean {cut_short[0]!r}?)" if cut_short else did_you_mean(str(path), [*names, *beside])
