@@ -29,10 +29,10 @@ from flows.training import (
     RunSummary,
     Throughput,
     UnstoppableWandb,
-    check_all_used,
     check_config,
     check_resume,
     check_same_settings,
+    check_settings,
     check_tasks,
     checkpoint_to_resume,
     command,
@@ -58,20 +58,10 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed from the folder of another run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
-SETTINGS = [
-    "data",
-    "model",
-    "optimizer",
-    "training",
-    "trainer",
-    "callbacks",
-    "logger",
-    "run_id",
-    "run_dir",
-    "data_root",
-]
-SETTINGS += ["resume", "seed", "test", "compile", "allow_tf32"]
-"""What a config has at its top."""
+SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
+SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
+SETTINGS |= dict.fromkeys(["run_id", "resume"], Any)
+"""What a config has at its top, and of which type."""
 
 
 @command_line("conf", "train")
@@ -79,7 +69,7 @@ def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
     end_with_first_rank()
     check_config(cfg)
-    check_all_used(cfg, SETTINGS)
+    check_settings(cfg, SETTINGS)
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume

@@ -55,6 +55,9 @@ def test_what_the_end_of_a_run_says_is_true(typing: Typist, tmp_path: Path) -> N
     shown = typing.follow(advice, "num_samples=1")
     assert shown.exit_code == 0 and shown.stderr.strip() == "" and (tmp_path / place / "drawn/grid.png").exists()
 
+
+def test_a_run_without_a_test_says_how_to_test_it(typing: Typist) -> None:
+    assert typing("train", *TINY, f"run_id={NAME}", "callbacks.grids=null", "test=false").exit_code == 0
     again = typing("train", *TINY, f"run_id={NAME}", "callbacks.grids=null", "resume=auto")
     assert "ended with test=false" in again.error
     tested = typing.follow(again.error.partition("tested by ")[2])
@@ -132,6 +135,8 @@ def test_a_setting_that_can_be_added_is_said_to_be(key: str, also: list[str], ty
             ["trainer.val_check_interval=1000", *TINY],
             "1000 is more than the 20 steps of an epoch: set trainer.check_val",
         ),
+        (["test=no", *TINY], "test should be a valid boolean, got 'no'"),
+        (["data.image_shape=3,8,8"], "write 'data.image_shape=[3,8,8]' for a list"),
         (["+max_epochs=3"], "max_epochs: nothing uses this setting"),
         (["optimizer=adam_decayed_scales", "+optimizer.optimizer.lr=1", *TINY], "multiple values for argument 'lr'"),
         (["data.source._target_=data.Digit", *TINY], "has no attribute 'Digit' (did you mean 'Digits'?)"),
@@ -225,6 +230,11 @@ def test_mistakes_in_own_files_are_told_as_such(
     source = [] if "conf/experiment/own.yaml" in files else ["data.source._target_=own_a.Own"]
     error = typing("train", *own, *source).error
     assert says in error and "fault of the program" not in error
+
+
+def test_a_model_that_cannot_be_stored_is_refused_before_it_is_trained(typing: Typist) -> None:
+    settings = ["~model", "+model._target_=torch.nn.Linear", "+model.in_features=2", "+model.out_features=2"]
+    assert "training: the model does not say how it was built" in typing("train", *TINY[:1], *TINY[3:], *settings).error
 
 
 def test_a_choice_that_is_not_known_here_is_no_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Training flows with Lightning: steps, averaged weights, pictures, checkpoints, run folders."""
 
-from flows.training.check_config import check_all_used, check_arguments, check_config
+from flows.training.check_config import check_arguments, check_config, check_settings
 from flows.training.checkpoint import (
     CheckpointError,
     check_resume,
@@ -58,11 +58,11 @@ __all__ = [
     "UnstoppableWandb",
     "WarmupDecay",
     "WholeCheckpointIO",
-    "check_all_used",
     "check_arguments",
     "check_config",
     "check_resume",
     "check_same_settings",
+    "check_settings",
     "check_tasks",
     "checkpoint_to_resume",
     "command",

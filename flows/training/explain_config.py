@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -83,9 +83,9 @@ def _paths(node: DictConfig, where: str = "") -> Iterator[str]:
     for key in map(str, node):
         path = f"{where}{key}"
         yield path
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and path != "hydra" and not (child._is_none() or child._is_missing()):
-            yield from _paths(child, f"{path}.") if not child._is_interpolation() else ()
+        is_own = path != "hydra" and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key)
+        if is_own and isinstance(node[key], DictConfig):
+            yield from _paths(node[key], f"{path}.")
 
 
 def _composition(text: str) -> str:
