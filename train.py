@@ -29,10 +29,10 @@ from flows.training import (
     RunSummary,
     Throughput,
     UnstoppableWandb,
-    check_all_used,
     check_config,
     check_resume,
     check_same_settings,
+    check_settings,
     check_tasks,
     checkpoint_to_resume,
     command,
@@ -57,22 +57,13 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
+warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed from the folder of another run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
-SETTINGS = [
-    "data",
-    "model",
-    "optimizer",
-    "training",
-    "trainer",
-    "callbacks",
-    "logger",
-    "run_id",
-    "run_dir",
-    "data_root",
-]
-SETTINGS += ["resume", "seed", "test", "compile", "allow_tf32"]
-"""What a config has at its top."""
+SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
+SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
+SETTINGS |= dict.fromkeys(["run_id", "resume"], Any)
+"""What a config has at its top, and of which type."""
 
 
 @command_line("conf", "train")
@@ -80,7 +71,7 @@ def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
     end_with_first_rank()
     check_config(cfg)
-    check_all_used(cfg, SETTINGS)
+    check_settings(cfg, SETTINGS)
     run_dir = Path(cfg.run_dir)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
@@ -198,7 +189,7 @@ def objects(group: DictConfig | None) -> list[Any]:
     made = instantiate(group, _convert_="all") if group else {}
     for name, item in made.items():
         if isinstance(item, dict):
-            raise ValueError(f"{name}, beside {', '.join(set(made) - {name})}, needs a _target_ that says what it is")
+            raise ValueError(f"{name} among the callbacks or loggers needs a _target_, the name of its class")
     return [item for item in made.values() if item is not None]
 
 

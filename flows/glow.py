@@ -34,7 +34,9 @@ PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
 class Glow(ImageFlow):
     """L levels of squeeze, K steps and split; a step is actnorm, 1x1 convolution and coupling.
 
-    The defaults are the original release's; `conf/model/glow.yaml` has those that train best at small sizes.
+    The defaults are the choices of the original release; `conf/model/glow.yaml` has those that train best at small
+    sizes. Its edge channel is left out: there, each 3x3 convolution reads one channel more, which is 1 on the padded
+    border, and the top prior depends on the border through it (for CIFAR-10 44,603,604 parameters, here 44,052,816).
 
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^num_levels.

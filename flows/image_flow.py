@@ -148,7 +148,8 @@ class ImageFlow(nn.Module):
         Args:
             seeds: one whole number an image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch, on
                 any device.
-            temperature: factor on the standard deviation of all latents (Glow, section 6); 0 gives the mode.
+            temperature: factor on the standard deviation of all latents (Glow, section 6); 0 gives the image of
+                the prior's mode, which is the most probable image only of a flow that keeps volume.
             label: `(B,)` int64 for a class-conditional flow.
 
         Returns:

@@ -30,7 +30,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for scripts.*, wherever this is called from
 
-from flows.training import keep_freed_memory
+from flows.training import keep_freed_memory, print_whatever_comes
 from scripts.benchmark.comparison import compare
 from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
@@ -126,4 +126,5 @@ def as_rich(rows: list[list[str]]) -> Table:
 
 
 if __name__ == "__main__":
+    print_whatever_comes()
     main()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.training import Run, find_runs
+from flows.training import Run, find_runs, print_whatever_comes
 
 VAL, TEST = "val bits/dim", "test bits/dim"
 FEW = 8
@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: no run is in {folder}: give the folder of a sweep, as in multirun/RUN_ID")
     swept = swept_settings(runs)
     rows = table(runs, swept)
-    with (folder / "collected.csv").open("w", newline="") as file:
+    with (folder / "collected.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     text = markdown(rows)
-    (folder / "collected.md").write_text(text)
+    (folder / "collected.md").write_text(text, encoding="utf-8")
     print(text)
     for path in plots(runs, swept, folder):
         print(path)
@@ -175,4 +175,5 @@ def brief(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    print_whatever_comes()
     main()

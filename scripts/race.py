@@ -27,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from flows.training import Run, read_run
+from flows.training import Run, print_whatever_comes, read_run
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 BUSY = 0.5
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 contestant.runs.append(read_run(folder, f"{contestant.name}, seed {seed}"))
     (told.folder / "race.json").write_text(json.dumps([result(contestant) for contestant in contestants], indent=2))
     text = markdown(contestants)
-    (told.folder / "race.md").write_text(text)
+    (told.folder / "race.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
     plot(contestants, told.folder / "race.png")
     print(f"{told.folder}: race.json, race.md, race.png")
@@ -215,4 +215,5 @@ def plot(contestants: Sequence[Contestant], path: Path) -> None:
 
 
 if __name__ == "__main__":
+    print_whatever_comes()
     main()

@@ -127,8 +127,9 @@ def test_it_takes_three_steps_at_a_shrunken_size(name: str, tmp_path: Path, monk
 
 def test_decay_touches_scales_only() -> None:
     flow = flows.build("realnvp", image_shape=(1, 4, 4), num_levels=1, hidden_channels=3, num_blocks=1)
-    adam = lambda groups: torch.optim.Adam(groups, lr=1e-3)  # noqa: E731
-    plain, decayed = decay_scales(flow.named_parameters(), optimizer=adam, weight_decay=5e-5).param_groups
+    optimizer = decay_scales(flow.named_parameters(), optimizer=torch.optim.Adam, lr=0.5, weight_decay=5e-5)
+    plain, decayed = optimizer.param_groups
+    assert plain["lr"] == decayed["lr"] == 0.5
     assert (plain["weight_decay"], decayed["weight_decay"]) == (0, 5e-5)
     convolutions = [part for part in flow.modules() if hasattr(part, "parametrizations")]
     scales = [conv.parametrizations.weight.original0 for conv in convolutions]

@@ -1,6 +1,6 @@
-from .check_config import check_all_used as check_all_used
 from .check_config import check_arguments as check_arguments
 from .check_config import check_config as check_config
+from .check_config import check_settings as check_settings
 from .checkpoint import CheckpointError as CheckpointError
 from .checkpoint import check_resume as check_resume
 from .checkpoint import checkpoint_to_resume as checkpoint_to_resume

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
 
 from hydra.utils import get_object
@@ -44,20 +44,24 @@ def _target(name: str, where: str) -> Callable[..., Any]:
         return get_object(name)
     except Exception as error:
         cause = error.__cause__ or error
-        nearest = did_you_mean(str(cause.name), dir(cause.obj)) if isinstance(cause, AttributeError) else ""
-        reason = f"{type(cause).__name__}: {cause}{nearest}"
+        reason = f"{type(cause).__name__}: {cause}"
+        for lacking in cause, cause.__context__:  # where it is sought as a module after it was sought as an attribute
+            if isinstance(lacking, AttributeError):
+                reason = f"{lacking}{did_you_mean(str(lacking.name), dir(lacking.obj))}"
         raise ImportError(f"{where}._target_: {name} cannot be imported ({reason})") from error
 
 
-def check_all_used(cfg: DictConfig, known: Iterable[str]) -> None:
-    """Check that each setting at the top is one that is known, or one that others refer to.
+def check_settings(cfg: DictConfig, known: Mapping[str, Any]) -> None:
+    """Check that each setting at the top is of its type, and is known, or referred to by others.
 
     Raises:
-        ValueError: if not, as it would be left out without a word.
+        ValueError: if not; a setting that nothing uses would be left out without a word.
     """
-    known, text = list(known), OmegaConf.to_yaml(cfg)
+    text = OmegaConf.to_yaml(cfg)
     for key in map(str, cfg):
-        if key not in known and not re.search(rf"\$\{{\.*{re.escape(key)}\b", text):
+        if key in known:
+            _check_value(key, cfg[key], known[key])
+        elif not re.search(rf"\$\{{\.*{re.escape(key)}\b", text):
             raise ValueError(
                 f"{key}: nothing uses this setting{did_you_mean(key, known)}; a file of your own with settings for "
                 "the whole run begins with the line '# @package _global_'"
@@ -96,4 +100,5 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         if isinstance(value, list) and any(e["type"] == "tuple_type" for e in error.errors()):  # YAML has no tuples
             return _check_value(path, tuple(value), hint)
         wanted = " or ".join(dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors()))
+        wanted = wanted.replace("an instance of Sequence", "a list")
         raise ValueError(f"{path} should be {wanted}, got {value!r}") from None

@@ -75,8 +75,11 @@ def checkpoint_to_resume(told: object) -> Path:
     Raises:
         CheckpointError: if there is none; the message says what to give.
     """
-    advice = "give resume=auto to go on in the run's own folder, or the path of a .ckpt file or of a run's folder"
-    if not isinstance(told, str):
+    advice = (
+        "give resume=auto to go on in the run's own folder, the path of a .ckpt file or of a run's folder, or "
+        "resume=null to start afresh"
+    )
+    if not isinstance(told, str) or not told:
         raise CheckpointError(f"resume={str(told).lower()} does not say from where: {advice}")
     path = Path(told).expanduser()
     if path.is_dir():
@@ -85,7 +88,7 @@ def checkpoint_to_resume(told: object) -> Path:
             raise CheckpointError(f"{path} is a folder without a checkpoint that loads in it: {advice}")
         return newest
     if not path.exists() and told not in PRETRAINED:
-        raise CheckpointError(f"{path} does not exist{did_you_mean(told, ['auto', *_flows_beside(path)])}: {advice}")
+        raise CheckpointError(f"{path} does not exist{_meant(path, 'auto')}: {advice}")
     return path if path.exists() else PRETRAINED[told]
 
 
@@ -183,9 +186,11 @@ def _mismatch(spec: dict[str, Any], error: Exception) -> str:
     )
 
 
-def _flows_beside(path: Path) -> list[str]:
-    """Return the paths in the same folder that may be meant by one that does not exist."""
-    return [str(found) for found in path.parent.glob("*") if found.suffix in (".ckpt", ".safetensors", "")]
+def _meant(path: Path, *names: str) -> str:
+    """Return a hint at what stands in the same folder, or at a name, which a path that does not exist may mean."""
+    beside = [str(found) for found in path.parent.glob("[!.]*") if found.suffix in (".ckpt", ".safetensors", "")]
+    cut_short = [found for found in beside if found.startswith(f"{path}.")]
+    return f" (did you mean {cut_short[0]!r}?)" if cut_short else did_you_mean(str(path), [*names, *beside])
 
 
 def _first_line(error: BaseException) -> str:
@@ -197,8 +202,7 @@ def _check_file(path: str | Path) -> None:
     path, names = Path(path), " or ".join(PRETRAINED)
     advice = f"give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID, or the name {names}"
     if not path.exists():
-        nearest = did_you_mean(str(path), [*PRETRAINED, *_flows_beside(path)])
-        raise CheckpointError(f"{path} does not exist{nearest}: {advice}")
+        raise CheckpointError(f"{path} does not exist{_meant(path, *PRETRAINED)}: {advice}")
     if path.is_dir():
         best = path / "best.safetensors"
         raise CheckpointError(f"{path} is a folder: {f'give {best}' if best.exists() else advice}")

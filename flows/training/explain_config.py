@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
@@ -39,7 +39,7 @@ def explain_config(error: HydraException | OmegaConfBaseException | YAMLError) -
         case HydraException():
             return _composition(text)
         case OmegaConfBaseException():
-            complaint = str(error).splitlines()[0]
+            complaint = str(error).splitlines()[0].strip('"')
             inner = complaint.partition("raised while resolving interpolation: ")[2]
             return inner or (f"{error.full_key}: {complaint}" if error.full_key else complaint)
         case MarkedYAMLError(problem=str(problem)) if error.problem_mark is not None:
@@ -60,6 +60,9 @@ def _no_such_setting(cause: ConfigAttributeError | ConfigKeyError, typed: str) -
     group, _, name = key.rpartition(".")
     if not isinstance(parent, DictConfig):
         return f"{key}: there is no such setting{LISTS_ALL}"
+    outer = parent._get_parent()
+    if isinstance(outer, DictConfig) and "_target_" in outer and name in outer:
+        return f"{key}: it is set by {'.'.join([*group.split('.')[:-1], name])}"
     if typed.startswith(f"{key}=") and name in _arguments(parent):
         return f"{key} is not set so far: put a + in front to add it, {shlex.quote('+' + typed)}"
     deeper = sorted((path for path in _paths(parent) if path.endswith(f".{name}")), key=len)
@@ -80,9 +83,9 @@ def _paths(node: DictConfig, where: str = "") -> Iterator[str]:
     for key in map(str, node):
         path = f"{where}{key}"
         yield path
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and path != "hydra" and not (child._is_none() or child._is_missing()):
-            yield from _paths(child, f"{path}.") if not child._is_interpolation() else ()
+        is_own = path != "hydra" and not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key)
+        if is_own and isinstance(node[key], DictConfig):
+            yield from _paths(node[key], f"{path}.")
 
 
 def _composition(text: str) -> str:
@@ -95,12 +98,12 @@ def _composition(text: str) -> str:
     if there := re.search(r"already at '(.*?)'\. Either remove \+ prefix: '(.*?)' Or add", text):
         return f"{there[1]} is set already: leave out the +, {shlex.quote(there[2])}"
     if unknown := re.search(r"Could not override '(.*?)'\. No match in the defaults list", text):
-        groups = [path.name for path in (ROOT / "conf").iterdir() if path.is_dir()]
+        groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} - {unknown[1]}
         return f"{_file(text)}{unknown[1]}: there is no such group here{did_you_mean(unknown[1], groups)}{LISTS_ALL}"
     return text
 
 
 def _file(text: str) -> str:
     """Return which file Hydra speaks of, if it is not a script's own config."""
-    found = re.match(r"In '([^']+/[^']+)':", text)
+    found = re.match(r"In '((?!hydra/)[^']+/[^']+)':", text)
     return f"{found[1]}.yaml: " if found else ""

@@ -73,6 +73,11 @@ class LitFlow(L.LightningModule):
     ) -> None:
         super().__init__()
         require_positive(num_init_images=num_init_images, num_val_draws=num_val_draws, num_test_draws=num_test_draws)
+        if not isinstance(getattr(flow, "spec", None), dict):
+            raise ValueError(
+                "the model does not say how it was built, so its checkpoints could not be read: put its class into "
+                "flows.registry.MODELS, and make it by model._target_=flows.build"
+            )
         try:
             _check_groups(optimizer(flow.named_parameters()))
         except (ValueError, TypeError) as error:

@@ -77,10 +77,11 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
     overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
     if overrides.exists():
-        pairs = [str(override).lstrip("+~").partition("=") for override in yaml.safe_load(overrides.read_text()) or []]
+        told = yaml.safe_load(overrides.read_text(encoding="utf-8")) or []
+        pairs = [str(override).lstrip("+~").partition("=") for override in told]
         settings = {key: _parse(value) for key, _, value in pairs}
     else:
-        settings = dict(_leaves(yaml.safe_load(config.read_text()))) if config.exists() else {}
+        settings = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8")))) if config.exists() else {}
     run_dir = str(settings.get("run_dir", folder))
     return {
         key: value

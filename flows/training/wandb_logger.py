@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -183,7 +184,7 @@ def _find_obstacle() -> str | None:
 
 def _how_to_sync(folder: str) -> str:
     path = os.path.relpath(folder)
-    return f"the run lies in {path}, and `wandb sync {path}` uploads it later"
+    return f"the run lies in {path}, and `wandb sync {shlex.quote(path)}` uploads it later"
 
 
 def _one_line(message: object) -> str:
