@@ -115,7 +115,7 @@ class _Rebuilt(torch.autograd.Function):
             z, log_det = bijection.transform(x, *prepared)
         ctx.tape, ctx.bijection = tape, bijection
         ctx.save_for_backward(x if place == 0 else None, z if is_last else None)
-        device = x.device.type
+        device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return z, log_det
 

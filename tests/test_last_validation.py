@@ -74,8 +74,13 @@ def test_the_last_step_is_validated_and_none_twice(name: str, tmp_path: Path) ->
 
 
 def test_grids_of_the_last_validation_are_drawn_whatever_their_interval(tmp_path: Path) -> None:
-    run_training(tmp_path, "data.batch_size=256", "trainer.max_epochs=3", "callbacks.grids.every_n_epochs=4", "test=false")
-    assert [path.name for path in sorted((tmp_path / "samples").iterdir())] == ["step-00000005.png", "step-00000015.png"]
+    run_training(
+        tmp_path, "data.batch_size=256", "trainer.max_epochs=3", "callbacks.grids.every_n_epochs=4", "test=false"
+    )
+    assert [path.name for path in sorted((tmp_path / "samples").iterdir())] == [
+        "step-00000005.png",
+        "step-00000015.png",
+    ]
 
 
 INTERVALS = {

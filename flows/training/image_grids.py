@@ -10,9 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from flows.arguments import require_positive
-from flows.training.loops import is_last_step
 from flows.training.grid import image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
+from flows.training.loops import is_last_step
 
 
 class ImageGrids(L.Callback):

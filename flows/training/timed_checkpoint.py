@@ -29,7 +29,9 @@ class TimedCheckpoint(ModelCheckpoint):
         """Check the interval."""
         interval = self._train_time_interval
         if interval is not None and interval < timedelta():
-            raise ValueError(f"train_time_interval of a checkpoint is at least 0, got {interval.total_seconds():g} seconds")
+            raise ValueError(
+                f"train_time_interval of a checkpoint is at least 0, got {interval.total_seconds():g} seconds"
+            )
         super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
