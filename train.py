@@ -168,13 +168,13 @@ def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
             break
     else:
         raise ValueError(
-            "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, and "
-            "add others beside it by +callbacks.NAME"
+            "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, "
+            "and add others beside it by +callbacks.NAME"
         )
     if callback.save_top_k == 0 or callback.save_weights_only or callback.mode != "min":
         raise ValueError(
-            "callbacks.best stores the model to test, the one of the fewest bits/dim, with its averaged weights: leave out "
-            "save_top_k=0, save_weights_only=true and mode=max"
+            "callbacks.best stores the model to test, the one of the fewest bits/dim, with its averaged weights: leave "
+            "out save_top_k=0, save_weights_only=true and mode=max"
         )
     if callback.save_top_k != 1 and "{" not in (callback.filename or "{}"):
         raise ValueError(

@@ -34,6 +34,8 @@ class CelebA:
         ValueError: if the shape or the crop is impossible.
     """
 
+    num_images = 182_637
+
     def __init__(self, root: str, image_shape: Sequence[int] = (3, 64, 64), crop: int = 148) -> None:
         self.root = Path(root).expanduser()
         self.folder = self.root / datasets.CelebA.base_folder

@@ -21,6 +21,8 @@ class CIFAR10:
         root: the files lie where torchvision puts them, in root/cifar-10-batches-py.
     """
 
+    num_images = 50_000
+
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
 

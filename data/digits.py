@@ -15,6 +15,8 @@ class Digits:
     The 17 grey levels 0..16 of the set become 0, 15, .. 240. The split is fixed.
     """
 
+    num_images = 1_500
+
     def prepare(self) -> None:
         """Do nothing: the images are a part of scikit-learn."""
 

@@ -30,6 +30,8 @@ class DownsampledImageNet:
         size: S, 32 or 64.
     """
 
+    num_images = 1_281_167
+
     def __init__(self, root: str, size: int) -> None:
         self.root = Path(root).expanduser()
         self.size = size

@@ -21,6 +21,8 @@ class FashionMNIST:
         root: the files lie where torchvision puts them, in root/FashionMNIST/raw.
     """
 
+    num_images = 60_000
+
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser().absolute()  # apt takes relative folders for its own
         self.raw = self.root / "FashionMNIST" / "raw"

@@ -19,6 +19,8 @@ class MNIST:
         root: the files lie where torchvision puts them, in root/MNIST/raw.
     """
 
+    num_images = 60_000
+
     def __init__(self, root: str) -> None:
         self.root = Path(root).expanduser()
 

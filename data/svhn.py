@@ -29,6 +29,7 @@ class SVHN:
     def __init__(self, root: str, extra: bool = False) -> None:
         self.root = Path(root).expanduser() / "SVHN"
         self.train_splits = ["train", "extra"] if extra else ["train"]
+        self.num_images = 73_257 + (531_131 if extra else 0)
 
     def prepare(self) -> None:
         """Fetch the files that are missing or half-finished.

@@ -126,7 +126,7 @@ class _Rebuilt(torch.autograd.Function):
         ctx.tape, ctx.bijection = tape, bijection
         ends_way_back = place == 0 or not ctx.needs_input_grad[3]
         ctx.save_for_backward(x if ends_way_back else None, z if is_last else None)
-        device = x.device.type
+        device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return z, log_det
 

@@ -2,19 +2,27 @@
 
 Examples:
     python scripts/estimate.py experiment=glow_cifar10
-    python scripts/estimate.py experiment=glow_imagenet64 num_images=1281167 tflops=50
+    python scripts/estimate.py experiment=glow_imagenet64 trainer=ddp trainer.devices=8 tflops=50
+    python scripts/estimate.py experiment=glow_lsun num_images=3033042 model.memory_efficient=true
 """
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from torch import Tensor
+from omegaconf import DictConfig, ListConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.module_tracker import ModuleTracker
 
 from flows.image_flow import ImageFlow
 from flows.training import check_config, command_line
+
+BYTES = 4
+"""Of a float32."""
 
 
 class Cost(NamedTuple):
@@ -33,26 +41,118 @@ class Cost(NamedTuple):
 
 def estimate(flow: ImageFlow) -> Cost:
     """Count for a flow on the meta device; what a step costs whatever the batch is left out."""
-    (one, kept_by_one), (two, kept_by_two) = (count(flow, batch_size) for batch_size in (1, 2))
+    few, many = 64, 128  # so many that what a batch keeps stands above what the weights do
+    flops, kept = (b - a for a, b in zip(count(flow, few), count(flow, many), strict=True))
     parameters = sum(parameter.numel() for parameter in flow.parameters())
-    return Cost(parameters, (two - one) / 1e9, (kept_by_two - kept_by_one) / 2**20)
+    return Cost(parameters, flops / (many - few) / 1e9, kept / (many - few) / 2**20)
 
 
 def count(flow: ImageFlow, batch_size: int) -> tuple[int, int]:
-    """Return the floating-point operations of a training step, and the bytes kept for its backward pass."""
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
+    """Return the floating-point operations of a training step, and the bytes kept for its backward pass at most."""
+    kept = KeptBytes()
     shape = (batch_size, *flow.image_shape)
     images = torch.zeros(shape, dtype=torch.uint8, device="meta")
     label = None if flow.num_classes is None else torch.zeros(batch_size, dtype=torch.long, device="meta")
     noise = torch.zeros(shape, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = NoTracker()
+    with counter, torch.autograd.graph.saved_tensors_hooks(kept.keep, Kept.tensor):
         flow.log_prob(images, label, noise).mean().backward()
-    return counter.get_total_flops(), sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return counter.get_total_flops(), kept.most
+
+
+class NoTracker(ModuleTracker):
+    """Leave out which module an operation belongs to: memory-flat training runs modules within its backward pass."""
+
+    def __enter__(self) -> "NoTracker":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+
+class KeptBytes:
+    """What autograd keeps, each storage counted once: memory-flat training keeps little, for many steps in turn."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.holders: Counter[int] = Counter()
+
+    def keep(self, tensor: Tensor) -> "Kept":
+        """Count a tensor until it is dropped."""
+        return Kept(self, tensor)
+
+
+class Kept:
+    """A tensor that autograd keeps."""
+
+    def __init__(self, kept: KeptBytes, tensor: Tensor) -> None:
+        self.kept = kept
+        self._tensor = tensor
+        storage = tensor.untyped_storage()
+        self.storage, self.size = storage._cdata, storage.nbytes()
+        kept.holders[self.storage] += 1
+        if kept.holders[self.storage] == 1:
+            kept.now += self.size
+            kept.most = max(kept.most, kept.now)
+
+    def tensor(self) -> Tensor:
+        """Return it."""
+        return self._tensor
+
+    def __del__(self) -> None:
+        self.kept.holders[self.storage] -= 1
+        if not self.kept.holders[self.storage]:
+            self.kept.now -= self.size
+
+
+def moments(make: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer], flow: nn.Module) -> int:
+    """Return how many values an optimizer keeps for a flow: seen on parameters of one value in place of each."""
+    names, parameters = zip(*flow.named_parameters(), strict=True)
+    stand_ins = [nn.Parameter(torch.zeros((1,) * parameter.dim())) for parameter in parameters]
+    optimizer = make(list(zip(names, stand_ins, strict=True)))
+    for stand_in in stand_ins:
+        stand_in.grad = torch.zeros_like(stand_in)
+    optimizer.step()
+    return sum(
+        parameter.numel() * sum(key != "step" and isinstance(value, Tensor) for key, value in state.items())
+        for parameter, state in ((p, optimizer.state[s]) for p, s in zip(parameters, stand_ins, strict=True))
+    )
+
+
+def num_devices(trainer: DictConfig) -> int:
+    """Return how many devices train together; "auto" counts as one of each machine."""
+    match trainer.devices:
+        case ListConfig() as devices:
+            each = len(devices)
+        case int() | str() as devices:
+            each = int(devices) if str(devices).isdigit() else 1
+    return each * trainer.num_nodes
+
+
+def images_an_epoch(cfg: DictConfig) -> int | None:
+    """Return how many images are left to train on, None where only loading the data would tell."""
+    num_images = cfg.num_images or getattr(instantiate(cfg.data.source), "num_images", None)
+    return None if num_images is None else num_images - cfg.data.num_val
+
+
+def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float]) -> dict[str, float]:
+    """Return the hours after which each limit of a run ends it, by the name of the limit."""
+    trainer, throughput = cfg.trainer, (cfg.get("callbacks") or {}).get("throughput") or {}
+    found: dict[str, float] = {}
+    if trainer.max_steps >= 0:
+        images = trainer.max_steps * trainer.accumulate_grad_batches * cfg.data.batch_size
+        found[f"trainer.max_steps={trainer.max_steps}"] = hours(images)
+    if (trainer.max_epochs or -1) >= 0 and an_epoch is not None:
+        found[f"trainer.max_epochs={trainer.max_epochs}"] = hours(trainer.max_epochs * an_epoch)
+    if throughput.get("max_images"):
+        found[f"callbacks.throughput.max_images={throughput.max_images}"] = hours(throughput.max_images)
+    if throughput.get("max_seconds"):
+        found[f"callbacks.throughput.max_seconds={throughput.max_seconds}"] = throughput.max_seconds / 3600
+    if isinstance(trainer.max_time, str):
+        days, its_hours, minutes, seconds = map(int, trainer.max_time.split(":"))
+        found[f"trainer.max_time={trainer.max_time}"] = 24 * days + its_hours + minutes / 60 + seconds / 3600
+    return found
 
 
 @command_line("../conf", "estimate")
@@ -61,13 +161,38 @@ def main(cfg: DictConfig) -> None:
     check_config(cfg)
     with torch.device("meta"):
         flow = instantiate(cfg.model)
-    cost = estimate(flow)
+    cost, devices, an_epoch = estimate(flow), num_devices(cfg.trainer), images_an_epoch(cfg)
+    an_average = cost.parameters if (cfg.get("callbacks") or {}).get("ema") else 0
+    parts: dict[str, Any] = {
+        "weights": cost.parameters * BYTES / 2**30,
+        "gradients": cost.parameters * BYTES / 2**30,
+        "optimizer": moments(instantiate(cfg.optimizer), flow) * BYTES / 2**30,
+        "average": an_average * BYTES / 2**30,
+        "activations": cost.mebibytes * cfg.data.batch_size / devices / 1024,
+    }
+
+    def hours(num_images: int) -> float:
+        return cost.hours(num_images, cfg.tflops * devices)
+
     print(f"parameters                   {cost.parameters:,}")
     print(f"GFLOP an image, training     {cost.gflop:.2f}")
     print(f"MiB of activations an image  {cost.mebibytes:.1f}")
-    print(f"GiB of activations a batch   {cost.mebibytes * cfg.data.batch_size / 1024:.1f} (of {cfg.data.batch_size})")
-    print(f"hours an epoch, estimated    {cost.hours(cfg.num_images, cfg.tflops):.2f} ", end="")
-    print(f"({cfg.num_images:,} images at a sustained {cfg.tflops:g} TFLOP/s, which is an assumption)")
+    print(f"GiB on each device           {sum(parts.values()):.3g} ", end="")
+    print(f"({', '.join(f'{name} {gib:.2g}' for name, gib in parts.items())};")
+    print(f"{' ' * 29}data.batch_size={cfg.data.batch_size} on {devices} devices; work space comes on top)")
+    if an_epoch is None:
+        print("hours an epoch               unknown: give num_images=N, the training images of this data set")
+    else:
+        print(
+            f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, {cfg.data.num_val:,} held out)"
+        )
+    ends = limits(cfg, an_epoch, hours)
+    if ends:
+        first = min(ends, key=lambda name: ends[name])
+        print(f"hours of the whole run       {ends[first]:.2f} by {first}")
+    else:
+        print("hours of the whole run       unknown: no limit in trainer.* or callbacks.throughput.*")
+    print(f"Hours are those at a sustained {cfg.tflops:g} TFLOP/s of each device, which is an assumption.")
 
 
 if __name__ == "__main__":

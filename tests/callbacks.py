@@ -105,3 +105,13 @@ class SlowValidation(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wait."""
         time.sleep(self.seconds)
+
+
+class FastClock(L.Callback):
+    """Let time go ten times as fast for the second rank."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Change the clock, as Lightning's loops and checkpoints read it."""
+        if trainer.global_rank == 1:
+            now, start = time.monotonic, time.monotonic()
+            time.monotonic = lambda: start + 10 * (now() - start)

@@ -131,3 +131,15 @@ def test_a_batch_that_ranks_cannot_share_is_refused(tmp_path: Path) -> None:
 def test_a_sweep_of_parallel_jobs_is_refused(tmp_path: Path) -> None:
     says = "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM"
     assert says in complaint(tmp_path, "seed=0,1", "-m")
+
+
+def test_ranks_whose_clocks_differ_validate_at_the_same_steps(tmp_path: Path) -> None:
+    by_the_clock = ["trainer.val_check_interval=00:00:00:01", "callbacks.last_minutes.train_time_interval.minutes=0.01"]
+    skewed = "+callbacks.clock={_target_: tests.callbacks.FastClock}"
+    slow = "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.15}"
+    outputs = run(tmp_path, "run_id=two", *DDP, "trainer.devices=2", *by_the_clock, skewed, slow)
+    with (outputs / "two/metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/bits_per_dim"]]
+    assert len(steps) > 5 and len(set(steps)) == len(steps) and steps[-1] == 19, "by the faster clock, and at the end"
+    summary = read_summary(outputs / "two/summary.json")
+    assert (summary["ranks"], summary["nodes"], summary["device"], summary["steps"]) == (2, 1, "cpu", 20)

@@ -116,7 +116,7 @@ def digits_flow(**settings: Any) -> LitFlow:
     ],
 )
 def test_settings_of_optimizers_are_in_range(optimizer: Any) -> None:
-    with pytest.raises(ValueError, match="the optimizer refuses its settings, optimizer.*: Invalid"):
+    with pytest.raises(ValueError, match=r"the optimizer refuses its settings, optimizer\.\*: Invalid"):
         digits_flow(optimizer=optimizer)
 
 

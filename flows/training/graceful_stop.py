@@ -31,7 +31,7 @@ class GracefulStop(Checkpoint):
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
-    WARNING = getattr(signal, "SIGUSR1", None)  # Windows has no such signal, and no SLURM
+    WARNING: signal.Signals | None = getattr(signal, "SIGUSR1", None)  # Windows has no such signal, and no SLURM
 
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory)
@@ -42,7 +42,7 @@ class GracefulStop(Checkpoint):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Listen to SLURM's warning, which would kill the process otherwise, even while Python shuts down."""
-        if is_slurm_job() and _can_listen():
+        if self.WARNING is not None and is_slurm_job() and _can_listen():
             signal.signal(self.WARNING, self._note)
             atexit.register(signal.signal, self.WARNING, signal.SIG_IGN)
 

@@ -129,8 +129,8 @@ class LitFlow(L.LightningModule):
             low.add(f"trainer.precision={self.trainer.precision}")
         if low:
             raise ValueError(
-                f"dequantization noise and log-determinants need float32, which {', '.join(sorted(low))} would lower: take "
-                "trainer.precision=bf16-mixed, which lowers the networks of the couplings only, or 32-true"
+                f"dequantization noise and log-determinants need float32, which {', '.join(sorted(low))} would lower: "
+                "take trainer.precision=bf16-mixed, which lowers the networks of the couplings only, or 32-true"
             )
 
     def _training_noise(self, index: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ class StepwiseLoop(_TrainingEpochLoop):
     def _is_due(self) -> bool:
         """Return whether a validation was due at one of the batches of the optimizer step that has just ended."""
         trainer = self.trainer
-        if trainer._val_check_time_interval is not None:  # type: ignore[attr-defined]
-            return self._is_due_by_the_clock(trainer._val_check_time_interval)  # type: ignore[attr-defined]
+        if trainer._val_check_time_interval is not None:
+            return self._is_due_by_the_clock(trainer._val_check_time_interval)
         interval: Any = trainer.val_check_batch
         batches = 1 + (self.total_batch_idx if trainer.check_val_every_n_epoch is None else self.batch_idx)
         of_this_step = 1 + self.batch_idx % trainer.accumulate_grad_batches
@@ -56,7 +56,7 @@ class StepwiseLoop(_TrainingEpochLoop):
         """Return whether it is time on any rank: the same answer on all ranks, and whenever it is asked for a batch."""
         if self._clock_read_at != self.total_batch_idx:
             self._clock_read_at = self.total_batch_idx
-            waited = time.monotonic() - self.trainer._last_val_time  # type: ignore[attr-defined]
+            waited = time.monotonic() - self.trainer._last_val_time
             self._time_is_up = self.trainer.strategy.reduce_boolean_decision(waited >= interval, all=False)
         return self._time_is_up
 
@@ -79,4 +79,4 @@ class ResumableLoop(_FitLoop):
         super()._load_from_state_dict(state_dict, prefix)
         if not state_dict[f"{prefix}epoch_loop.batch_progress"]["is_last_batch"]:
             for epochs in (self.epoch_progress.total, self.epoch_progress.current):
-                epochs.processed = epochs.completed
+                epochs.processed = epochs.completed  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ class FlowTrainer(L.Trainer):
         ValueError: if an argument is out of range, or asks for what has no meaning for these runs.
     """
 
-    @wraps(L.Trainer.__init__)
+    @wraps(L.Trainer.__init__)  # type: ignore[misc]
     def __init__(self, **settings: Any) -> None:
         settings = {**{name: value for name, (value, _) in FIXED.items()}, **settings}
         _check_numbers(settings)
@@ -85,7 +85,7 @@ def _check_times(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         match value:
             case str():
-                is_sound = re.fullmatch(r"\d+(:\d+){3}", value) and re.search(r"[1-9]", value)
+                is_sound = bool(re.fullmatch(r"\d+(:\d+){3}", value) and re.search(r"[1-9]", value))
             case dict():
                 is_sound = timedelta(**value) > timedelta()
             case timedelta():
