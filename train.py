@@ -9,21 +9,24 @@ Examples:
 """
 
 import logging
+import math
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from flows.training import (
     LitFlow,
+    Provenance,
     RunSummary,
     Throughput,
     UnstoppableWandb,
@@ -31,22 +34,34 @@ from flows.training import (
     check_resume,
     check_same_settings,
     check_tasks,
+    checkpoints,
     command_line,
+    describe_data,
     end_with_first_rank,
     find_resume,
     hold,
+    is_first_rank,
     is_sweep,
     keep_freed_memory,
     load_flow,
+    peek,
+    project_version,
     read_summary,
+    record_command,
     save_flow,
     set_tf32,
     was_requeued,
 )
+from flows.training.checkpoint_record import SETTINGS_KEY, CheckpointRecord
+from flows.training.limits import reached_limits
+from flows.training.optimizer_settings import check_optimizer
+from flows.training.same_settings import Effect, changed_since, read_config
 
+log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
+warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a callback that was left out
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
@@ -57,49 +72,125 @@ def main(cfg: DictConfig) -> float:
     end_with_first_rank()
     check_config(cfg)
     run_dir = Path(cfg.run_dir)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
-    if resume is None and any(run_dir.glob("checkpoints/*.ckpt")):
-        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
-    if resume == "auto":
-        check_same_settings(config, run_dir, strict=is_sweep())
-        facts = read_summary(run_dir / "summary.json")
-        if facts.get("status") == "completed":
-            if cfg.test and "test_bits_per_dim" not in facts:
-                raise ValueError(f"{run_dir} ended with test=false: python scripts/evaluate.py tests its best model")
-            report(facts, run_dir)
-            return facts["val_bits_per_dim"]
-        resume = find_resume(run_dir)
+    with hold(run_dir):
+        return run(cfg, run_dir)
 
-    summary = RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed)
-    with hold(run_dir), summary:
+
+def run(cfg: DictConfig, run_dir: Path) -> float:
+    """Train in a folder that is held, or report what is there; nothing in it changes before it is clear that it may."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    facts = read_summary(run_dir / "summary.json")
+    if cfg.resume == "auto" and facts.get("status") == "completed" and not asks_for_more(config, run_dir, facts):
+        report(facts, run_dir)
+        return facts["val_bits_per_dim"]
+    start = starting_point(cfg.resume, run_dir)
+    summary = RunSummary(
+        run_dir / "summary.json",
+        resumed=start is not None,
+        earlier=start and start.parent.parent / "summary.json",
+        seed=cfg.seed,
+    )
+    with summary:
+        if start is None and is_first_rank():
+            record_command(run_dir, cfg)
         set_tf32(cfg.allow_tf32)
         keep_freed_memory()
         L.seed_everything(cfg.seed, verbose=False)
         lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
-        if resume is not None:
-            check_resume(resume, lit.flow)
-        trainer: L.Trainer = instantiate(cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger))
+        provenance = Provenance(
+            version=project_version(), git_commit=summary.facts["git_commit"], data=describe_data(config["data"])
+        )
+        callbacks = [CheckpointRecord(config, provenance), *objects(cfg.callbacks)]
+        trainer: L.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=objects(cfg.logger))
         refuse_parallel_jobs_in_a_sweep(trainer)
         check_tasks(trainer)
-        if trainer.is_global_zero:
-            OmegaConf.save(config, run_dir / "config.yaml")
+        if start is not None:
+            summary.update(**check_going_on(start, config, run_dir, lit, trainer))
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
             dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
         )
-        for logger in trainer.loggers:
-            logger.log_hyperparams(config)
+
+        def begin(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            """Record the command; all that may be refused has been restored."""
+            if start is not None and trainer.is_global_zero:
+                record_command(run_dir, cfg)
+            summary.begin()
+            for logger in trainer.loggers:
+                logger.log_hyperparams(config)
+
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))  # type: ignore[attr-defined]
         try:
-            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir, cfg.test))
+            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), start, run_dir, cfg.test, provenance))
         finally:
             for logger in trainer.loggers:
                 if isinstance(logger, UnstoppableWandb):
                     logger.finish(exit_code=int(sys.exc_info()[0] is not None))
     report(summary.facts, run_dir)
     return summary.facts["val_bits_per_dim"]
+
+
+def asks_for_more(config: dict[str, Any], run_dir: Path, facts: dict[str, Any]) -> bool:
+    """Return whether a command asks a finished run for something that it has not, or that has to be refused."""
+    changed = changed_since(config, run_dir)
+    if is_sweep():
+        return bool(changed)
+    idle = [difference for difference in changed if difference.effect is Effect.OBEYED]
+    if idle and len(idle) == len(changed):
+        log.warning("%s is complete, which these settings do not change: %s", run_dir, ", ".join(map(str, idle)))
+    return len(idle) < len(changed) or (config["test"] and "test_bits_per_dim" not in facts)
+
+
+def starting_point(resume: str | None, run_dir: Path) -> Path | None:
+    """Return the checkpoint to go on from, None to start afresh.
+
+    Raises:
+        FileExistsError: if another run is in the folder.
+    """
+    if resume == "auto" or was_requeued():
+        newest = find_resume(run_dir)
+        if newest is not None or resume in (None, "auto"):
+            return newest
+    path = None if resume is None else Path(resume)
+    if checkpoints(run_dir) and (path is None or run_dir.resolve() not in path.resolve().parents):
+        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
+    return path
+
+
+def check_going_on(
+    start: Path, config: dict[str, Any], run_dir: Path, lit: LitFlow, trainer: L.Trainer
+) -> dict[str, Any]:
+    """Check that a run can go on from a checkpoint, and return what its summary says of that.
+
+    Raises:
+        ValueError: if a setting differs that cannot be obeyed, or nothing is left to do.
+        CheckpointError: if the checkpoint does not load or holds another model.
+    """
+    check_resume(start, lit.flow)
+    checkpoint = peek(start)
+    before = checkpoint.get(SETTINGS_KEY) or read_config(start.parent.parent)
+    changed = check_same_settings(config, run_dir, strict=is_sweep(), before=before)
+    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if averages != ("averaging_state" in checkpoint):
+        raise ValueError(
+            f"{start} {'has no averaged weights' if averages else 'has averaged weights'}: a run cannot "
+            f"{'begin' if averages else 'cease'} to average in its middle, give the same callbacks.ema, or start a new "
+            "run by another run_id and without resume"
+        )
+    check_optimizer(lit.make_optimizer, lit.flow.named_parameters(), checkpoint["optimizer_states"][0])
+    reached = reached_limits(trainer, checkpoint)
+    if reached and any(difference.effect is Effect.TRAINING for difference in changed):
+        raise ValueError(
+            f"{run_dir} has nothing left to train under these settings ({'; '.join(reached)}): give a higher limit, or "
+            "start a new run by another run_id and without resume"
+        )
+    return {
+        "first_step": checkpoint["global_step"],
+        "resumed_from": str(start),
+        "changed_settings": {one.key: [one.before, one.now] for one in changed},
+    }
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
@@ -118,7 +209,13 @@ def objects(group: DictConfig | None) -> list[Any]:
 
 
 def train_and_test(
-    trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path, test: bool
+    trainer: L.Trainer,
+    lit: LitFlow,
+    data: L.LightningDataModule,
+    resume: Path | None,
+    run_dir: Path,
+    test: bool,
+    provenance: Provenance,
 ) -> dict[str, Any]:
     """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
     trainer.fit(lit, data, ckpt_path=resume)
@@ -128,10 +225,11 @@ def train_and_test(
             "no validation ran, so there is no best model to test: give trainer.max_epochs or trainer.max_steps of at "
             "least 1, and leave callbacks.best in place"
         )
-    flow = load_flow(best.best_model_path)
+    flow, stored = load_flow(best.best_model_path, with_provenance=True)
+    provenance = stored or provenance
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
-        save_flow(flow, run_dir / "best.safetensors")
+        save_flow(flow, run_dir / "best.safetensors", provenance)
     results = {
         "val_bits_per_dim": best.best_model_score.item(),
         "steps": trainer.global_step,
@@ -143,6 +241,8 @@ def train_and_test(
         results["test_bits_per_dim"] = lit.test_average.mean
         results["test_standard_error"] = lit.test_average.standard_error
         results["test_images"] = lit.test_average.num_images
+        if trainer.is_global_zero:
+            save_flow(flow, run_dir / "best.safetensors", replace(provenance, **lit.result("test")))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Throughput):
             results["images"] = callback.images
@@ -156,19 +256,25 @@ def report(facts: dict[str, Any], run_dir: Path) -> None:
     folder = os.path.relpath(run_dir)
     python = "python" if which("python") == sys.executable else os.path.relpath(sys.executable)
     if "test_bits_per_dim" in facts:
+        error = facts["test_standard_error"]
         result = (
-            f"{facts['test_bits_per_dim']:.4f} bits/dim ± {facts['test_standard_error']:.4f} on "
+            f"{shown(facts['test_bits_per_dim'])} bits/dim{'' if error is None else f' ± {error:.4f}'} on "
             f"{facts['test_images']:,} test images ({facts['test_draws']} draws of {facts['dequantize']} "
             f"noise each, seed {facts['test_seed']})"
         )
     else:
-        result = f"{facts['val_bits_per_dim']:.4f} bits/dim in the best validation, the test set unread"
+        result = f"{shown(facts['val_bits_per_dim'])} bits/dim in the best validation, the test set unread"
     print(
         f"\n{result}; {facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
         f"Everything is in {folder}: summary.json, metrics.csv, samples/, reconstructions/, real.png, "
         f"best.safetensors.\n"
         f"Try next: {python} sample.py ckpt={folder}/best.safetensors 'temperature=[0.5,0.7,0.9]'"
     )
+
+
+def shown(bits: float | None) -> str:
+    """Return a result with few digits; None stands for one that is not finite."""
+    return "infinitely many" if bits is None or not math.isfinite(bits) else f"{bits:.4f}"
 
 
 if __name__ == "__main__":

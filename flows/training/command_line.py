@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from flows.training.explain import explain
 from flows.training.graceful_stop import Interrupted
+from flows.training.names import as_text
 from flows.training.run_id import is_sweep
 
 SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
@@ -43,6 +44,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
                 return task(cfg)
             os.environ.setdefault(SHOW_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them
+            sys.argv[1:] = map(as_text, sys.argv[1:])
             with one_sentence():
                 return hydra_main()
 

@@ -10,6 +10,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from flows.arguments import did_you_mean
 from flows.training.checkpoint import CheckpointError
+from flows.training.run_id import how_to_resume
 
 WHAT_TO_DO_WITH_FILES = {
     errno.ENOSPC: "free some space",
@@ -56,12 +57,12 @@ def explain(error: BaseException) -> str:
         case RuntimeError() if "gloo" in text or "NCCL" in text:
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
-                f"start again with resume=auto ({text.partition('. This')[0]})"
+                f"start again with {how_to_resume()} ({text.partition('. This')[0]})"
             )
         case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (
                 f"a process that loads data died ({text.partition('.')[0]}): if memory is short, make data.num_workers "
-                "smaller; start again with resume=auto"
+                f"smaller; start again with {how_to_resume()}"
             )
         case OSError(errno=int(number), filename=str(file)):
             to_do = WHAT_TO_DO_WITH_FILES.get(number, "check the path")

@@ -2,12 +2,18 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+COMMAND = ".hydra"
+"""Where a run folder keeps what Hydra was told: written by `record_command`, as Hydra itself writes too soon."""
 
 NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
 """Beginnings of keys that do not tell runs apart."""
@@ -36,6 +42,18 @@ class Run:
     def is_complete(self) -> bool:
         """Whether it has its results."""
         return self.status == "completed"
+
+
+def record_command(run_dir: Path, cfg: DictConfig) -> None:
+    """Write what the command was told that trains in a folder: `config.yaml`, and `.hydra/` if Hydra was told it."""
+    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    folder = run_dir / COMMAND
+    shutil.rmtree(folder, ignore_errors=True)
+    if HydraConfig.initialized():
+        folder.mkdir()
+        OmegaConf.save(cfg, folder / "config.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), folder / "hydra.yaml")
+        OmegaConf.save(HydraConfig.get().overrides.task, folder / "overrides.yaml")
 
 
 def find_runs(folder: Path) -> Iterator[Run]:

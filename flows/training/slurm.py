@@ -2,9 +2,12 @@
 
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
-import lightning as L
 from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    import lightning as L
 
 REQUEUE_SECONDS = 60
 
@@ -24,7 +27,7 @@ def was_requeued() -> bool:
     return is_slurm_job() and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
 
 
-def check_tasks(trainer: L.Trainer) -> None:
+def check_tasks(trainer: "L.Trainer") -> None:
     """Check that SLURM started one task for each device: otherwise each would train on its own, in one folder.
 
     Raises:
