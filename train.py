@@ -55,12 +55,13 @@ from flows.training import (
 from flows.training.checkpoint_record import SETTINGS_KEY, CheckpointRecord
 from flows.training.limits import reached_limits
 from flows.training.optimizer_settings import check_optimizer
-from flows.training.same_settings import Effect, changed_since, read_config
+from flows.training.same_settings import Difference, Effect, changed_since, read_config
 
 log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
+warnings.filterwarnings("ignore", message=".*could not find the monitored key")  # resumed at the end of an epoch
 warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a callback that was left out
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
@@ -104,19 +105,26 @@ def run(cfg: DictConfig, run_dir: Path) -> float:
         trainer: L.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=objects(cfg.logger))
         refuse_parallel_jobs_in_a_sweep(trainer)
         check_tasks(trainer)
-        if start is not None:
-            summary.update(**check_going_on(start, config, run_dir, lit, trainer))
+        changed = [] if start is None else check_going_on(start, config, run_dir, lit, trainer)
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
             dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
         )
+        if start is not None:
+            summary.update(
+                first_step=peek(start)["global_step"],
+                resumed_from=str(start),
+                changed_settings={one.key: [one.before, one.now] for one in changed},
+            )
 
         def begin(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            """Record the command; all that may be refused has been restored."""
+            """Record the command: what may be refused has been restored."""
             if start is not None and trainer.is_global_zero:
                 record_command(run_dir, cfg)
+                if changed:
+                    log.warning("%s goes on with other settings: %s", run_dir, ", ".join(map(str, changed)))
             summary.begin()
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
@@ -161,8 +169,8 @@ def starting_point(resume: str | None, run_dir: Path) -> Path | None:
 
 def check_going_on(
     start: Path, config: dict[str, Any], run_dir: Path, lit: LitFlow, trainer: L.Trainer
-) -> dict[str, Any]:
-    """Check that a run can go on from a checkpoint, and return what its summary says of that.
+) -> list[Difference]:
+    """Check that a run can go on from a checkpoint, and return which settings are other ones than before.
 
     Raises:
         ValueError: if a setting differs that cannot be obeyed, or nothing is left to do.
@@ -186,11 +194,7 @@ def check_going_on(
             f"{run_dir} has nothing left to train under these settings ({'; '.join(reached)}): give a higher limit, or "
             "start a new run by another run_id and without resume"
         )
-    return {
-        "first_step": checkpoint["global_step"],
-        "resumed_from": str(start),
-        "changed_settings": {one.key: [one.before, one.now] for one in changed},
-    }
+    return changed
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:

@@ -1,6 +1,6 @@
 """What a resumed run does with other settings, by the table of the README: it obeys them, or refuses."""
 
-import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ import pytest
 import torch
 import yaml
 
-from flows.training import load_flow, read_summary
-from tests.callbacks import DamageGradient
+from flows.training import find_resume, load_flow, peek, read_summary
 from tests.run import run_training
-from tests.same_run import read_metrics
+from tests.same_run import equal, read_metrics
 
 SMALL = [
     "data.batch_size=256",
@@ -52,9 +51,8 @@ def last(run_dir: Path) -> dict[str, Any]:
 
 def rates(run_dir: Path) -> list[float]:
     with (run_dir / "metrics.csv").open() as file:
-        (column,) = {name.split("/")[0] for name in file.readline().strip().split(",") if name.startswith("lr-")}
-    names = [column] if "decayed" not in str(run_dir) else [f"{column}/pg1", f"{column}/pg2"]
-    return [rate for name in names for rate in read_metrics(run_dir, name)]
+        columns = [name for name in file.readline().strip().split(",") if name.startswith("lr-")]
+    return [rate for name in columns for rate in read_metrics(run_dir, name)]
 
 
 CHANGES = [
@@ -85,3 +83,178 @@ def test_settings_of_the_optimizer_are_obeyed_and_its_moments_stay(
     assert steps == {10.0}
     assert before["global_step"] == 5 and after["global_step"] == 10
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+def content(run_dir: Path) -> dict[Path, bytes]:
+    """Return all files of a run but the log, which every command may add to."""
+    return {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file() and path.suffix != ".log"}
+
+
+REFUSED = {
+    "the optimizer": ["optimizer=adam"],
+    "another one with the same moments": ["optimizer=adamw"],
+    "what it remembers": ["+optimizer.amsgrad=true"],
+    "the batch": ["data.batch_size=128"],
+    "gradients of several batches": ["trainer.accumulate_grad_batches=2"],
+    "part of an epoch": ["+trainer.limit_train_batches=2"],
+    "part of a validation": ["+trainer.limit_val_batches=1"],
+    "the split": ["data.num_val=100"],
+    "the seed": ["seed=1"],
+    "the seed of the order alone": ["data.seed=1"],
+    "augmentation": ["data.augment.max_shift=1"],
+    "noise of the validation": ["training.eval_seed=1"],
+    "draws of the validation": ["training.num_val_draws=2"],
+    "no average": ["callbacks.ema=null"],
+    "another average": ["callbacks.ema.power=2"],
+    "what the best is": ["callbacks.best.monitor=train/bits_per_dim"],
+    "counts": ["callbacks.throughput=null"],
+    "the model": ["model.hidden_channels=8"],
+    "nothing left to train": ["optimizer.lr=1e-5", "trainer.max_epochs=1"],
+    "a lower limit": ["trainer.max_epochs=20", "trainer.max_steps=3"],
+}
+WITHOUT_KEY = {"the optimizer", "another one with the same moments", "what it remembers", "no average", "counts"}
+OPTIMIZER_OF = {"another one with the same moments": "adam", "what it remembers": "adam"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_obeyed_is_refused_and_leaves_no_trace(name: str, begun: Any) -> None:
+    optimizer = OPTIMIZER_OF.get(name, "muon")
+    before = content(begun(optimizer))
+    with pytest.raises(Exception, match=r"the same|give a higher limit") as error:
+        run_training(
+            begun(optimizer), *SMALL, *OPTIMIZERS[optimizer], "trainer.max_epochs=1", *REFUSED[name], "resume=auto"
+        )
+    key = REFUSED[name][-1].lstrip("+").partition("=")[0]
+    assert key.split(".")[-1] in str(error.value) or name in WITHOUT_KEY
+    assert content(begun(optimizer)) == before
+
+
+OBEYED = [
+    "trainer.log_every_n_steps=2",
+    "trainer.gradient_clip_val=0.01",
+    "training.on_nonfinite=skip",
+    "training.num_test_draws=3",
+    "training.schedule.warmup_steps=20",
+    "trainer.max_epochs=2",
+    "trainer.check_val_every_n_epoch=null",
+    "trainer.val_check_interval=2",
+    "data.eval_batch_size=100",
+    "model.memory_efficient=true",
+    "test=true",
+]
+
+
+def test_what_can_be_obeyed_is_obeyed_and_named(begun: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", *OBEYED, "resume=auto")
+    assert "goes on with other settings: " in caplog.text
+    for override in OBEYED:
+        assert f"{override.partition('=')[0]} was " in caplog.text
+    assert rates(tmp_path / "mine")[-3:] == pytest.approx([8e-3 * (step + 1) / 20 for step in (5, 7, 9)])
+    summary = read_summary(tmp_path / "mine/summary.json")
+    assert summary["test_draws"] == 3 and summary["test_images"] == 297
+    assert summary["first_step"] == 5 and summary["changed_settings"]["trainer.max_epochs"] == [1, 2]
+    assert summary["earlier_parts"][0]["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
+
+
+LIMITS = {
+    "epochs": (["trainer.max_epochs=1"], ["trainer.max_epochs=3"], 15),
+    "steps, within an epoch": (["trainer.max_steps=3"], ["trainer.max_steps=7"], 7),
+    "steps, at its end": (["trainer.max_steps=5"], ["trainer.max_steps=8"], 8),
+    "images": (
+        ["trainer.max_epochs=-1", "callbacks.throughput.max_images=1000"],
+        ["callbacks.throughput.max_images=2000"],
+        8,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_finished_run_goes_on_to_a_new_limit_like_one_that_had_it_from_the_start(name: str, tmp_path: Path) -> None:
+    first, further, steps = LIMITS[name]
+    run_training(tmp_path / "short", *SMALL, *first)
+    shutil.copytree(tmp_path / "short", tmp_path / "long")
+    run_training(tmp_path / "long", *SMALL, *first, *further, "resume=auto")
+    run_training(tmp_path / "unbroken", *SMALL, *first, *further)
+    long, unbroken = (read_summary(tmp_path / name / "summary.json") for name in ("long", "unbroken"))
+    assert long["steps"] == unbroken["steps"] == steps
+    assert long["images"] == unbroken["images"] == 256 * steps
+    for key in ("state_dict", "current_model_state"):
+        assert equal(last(tmp_path / "long")[key], last(tmp_path / "unbroken")[key]), key
+    assert rates(tmp_path / "long")[-1] == 8e-3
+    assert long["val_bits_per_dim"] == min(read_metrics(tmp_path / "long", "val/bits_per_dim"))
+
+
+def test_a_run_of_seconds_that_is_given_more_goes_on_and_its_rate_rises_again(tmp_path: Path) -> None:
+    timed = [*SMALL, "training.schedule.decay_fraction=1", "trainer.max_epochs=-1"]
+    run_training(tmp_path, *timed, "callbacks.throughput.max_seconds=0.3")
+    first = read_summary(tmp_path / "summary.json")
+    assert rates(tmp_path)[-1] < 8e-3 / 2
+    run_training(tmp_path, *timed, "callbacks.throughput.max_seconds=1.2", "resume=auto")
+    after = [rate for rate in rates(tmp_path)[first["steps"] :]]
+    assert len(after) > 1 and after[0] > 8e-3 / 2 > after[-1]
+    summary = read_summary(tmp_path / "summary.json")
+    assert summary["images"] / summary["images_per_second"] >= 1.2
+
+
+def test_a_run_that_diverges_gets_past_the_step_when_the_advice_is_followed(tmp_path: Path) -> None:
+    stored = ["callbacks.last_minutes.train_time_interval.minutes=1e-9", "trainer.max_epochs=2"]
+    with pytest.raises(FloatingPointError, match=r"go on from it by resume=PATH with a lower optimizer.lr") as error:
+        run_training(tmp_path, *SMALL, *stored, "optimizer.lr=3")
+    path = str(error.value).partition("the last good checkpoint is ")[2].partition(":")[0]
+    run_training(tmp_path, *SMALL, *stored, "optimizer.lr=1e-4", f"resume={path}")
+    assert read_summary(tmp_path / "summary.json")["steps"] == 10
+    assert read_metrics(tmp_path, "val/bits_per_dim")
+
+
+def test_the_newest_checkpoint_is_that_of_the_most_steps_whatever_the_time_of_a_file(
+    begun: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(begun(), tmp_path / "copy")
+    best, newest = (tmp_path / f"copy/checkpoints/{name}.ckpt" for name in ("best", "last"))
+    assert peek(best)["global_step"] == peek(newest)["global_step"]
+    os.utime(newest, (0, 0))
+    assert find_resume(tmp_path / "copy") == newest
+    older = torch.load(newest, weights_only=True)
+    torch.save({**older, "global_step": 3}, newest)
+    assert find_resume(tmp_path / "copy") == best
+    (tmp_path / "copy/checkpoints/deeper").mkdir()
+    torch.save({**older, "global_step": 7}, tmp_path / "copy/checkpoints/deeper/other.ckpt")
+    assert find_resume(tmp_path / "copy") == tmp_path / "copy/checkpoints/deeper/other.ckpt"
+
+
+@pytest.mark.parametrize("way", ["copied", "elsewhere", "overwritten"])
+def test_the_best_so_far_is_kept_wherever_a_run_goes_on(way: str, begun: Any, tmp_path: Path) -> None:
+    best = read_summary(begun() / "summary.json")["val_bits_per_dim"]
+    run_dir, resume = tmp_path / "mine", "resume=auto"
+    if way == "elsewhere":
+        resume = f"resume={begun()}/checkpoints/last.ckpt"
+    else:
+        shutil.copytree(begun(), run_dir)
+    if way == "overwritten":
+        path = run_dir / "checkpoints/best.ckpt"
+        torch.save({**torch.load(path, weights_only=True), "global_step": 400}, path)
+        resume = f"resume={run_dir}/checkpoints/last.ckpt"
+    worse = ["optimizer.lr=0.1", "trainer.max_epochs=2"]
+    run_training(run_dir, *SMALL, *worse, resume)
+    found = read_summary(run_dir / "summary.json")["val_bits_per_dim"]
+    flow, provenance = load_flow(run_dir / "best.safetensors", with_provenance=True)
+    assert provenance.bits_per_dim == pytest.approx(found, rel=1e-6)
+    assert read_metrics(run_dir, "val/bits_per_dim")[-1] > best
+    assert found == best if way != "overwritten" else found > best
+    stored = load_flow(run_dir / "checkpoints/best.ckpt")
+    assert equal(dict(flow.state_dict()), dict(stored.state_dict()))
+
+
+def test_a_run_is_not_mixed_with_one_from_elsewhere(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "other")
+    with pytest.raises(FileExistsError, match="holds a run"):
+        run_training(tmp_path / "other", *SMALL, "trainer.max_epochs=2", f"resume={begun()}/checkpoints/last.ckpt")
+
+
+def test_a_finished_run_is_tested_when_that_is_asked_for_later(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", "test=true", "resume=auto")
+    summary = read_summary(tmp_path / "mine/summary.json")
+    assert summary["test_images"] == 297 and summary["steps"] == 5
+    assert summary["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]

@@ -1,6 +1,5 @@
 """What a resumed run does with settings other than those of its checkpoint: it obeys them or refuses."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-
-log = logging.getLogger(__name__)
 
 
 class Effect(Enum):
@@ -104,11 +101,11 @@ class Difference:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     """Return what differs between two configs, but for what names a run and for the places of its folder and the data.
 
-    A value that several settings share is named once, by the first of their keys.
+    A value that several settings share is named once, by the shortest of their keys.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     found: dict[tuple[str, str], Difference] = {}
-    for key in {**new, **old}:
+    for key in sorted({**new, **old}, key=lambda key: key.count(".")):
         one, other = old.get(key), new.get(key)
         if key not in NOT_COMPARED and one != other and _moved(one, before, now) != str(other):
             found.setdefault((key.rpartition(".")[2], f"{one} {other}"), Difference(key, one, other))
@@ -118,7 +115,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
 def check_same_settings(
     config: dict[str, Any], run_dir: Path, strict: bool, before: dict[str, Any] | None = None
 ) -> list[Difference]:
-    """Compare a config with that of the run's earlier part, and return what is obeyed that differs; a warning names it.
+    """Compare a config with that of the run's earlier part, and return what differs and is obeyed.
 
     Args:
         config: resolved.
@@ -141,8 +138,6 @@ def check_same_settings(
             else f"{run_dir} cannot go on with other settings of this kind ({which}): give the same ones, or start a "
             "new run by another run_id and without resume"
         )
-    if changed:
-        log.warning("%s goes on with other settings: %s", run_dir, ", ".join(map(str, changed)))
     return changed
 
 
