@@ -27,9 +27,9 @@ def keep_best(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
         state = states.pop(callback.state_key, None) or _of_the_same_monitor(states, callback.monitor)
         if state is None:
             continue
-        places = {path: _place(path, state["dirpath"], callback.dirpath) for path in state["best_k_models"]}
+        places = {path: _place(path, state["dirpath"], str(callback.dirpath)) for path in state["best_k_models"]}
         if all(_bring(trainer, path, place, checkpoint["global_step"]) for path, place in places.items()):
-            states[callback.state_key] = _moved(state, callback.dirpath)
+            states[callback.state_key] = _moved(state, str(callback.dirpath))
 
 
 def _of_the_same_monitor(states: dict[str, Any], monitor: str | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from flows.training.lit import LitFlow
 from flows.training.metrics_csv import MetricsCSV
 from flows.training.provenance import PROVENANCE_KEY, Provenance, check_class_names
 from flows.training.same_settings import Effect, differences
+from flows.training.schedule import Scheduled
 
 SETTINGS_KEY = "settings"
 """Where a checkpoint keeps what its run was told."""
@@ -58,6 +59,7 @@ class CheckpointRecord(L.Callback):
         """Set the learning rate that the command asks for, and drop metrics of steps that are taken anew."""
         if self._trains_otherwise:
             for config in trainer.lr_scheduler_configs:
+                assert isinstance(config.scheduler, Scheduled)
                 config.scheduler.set_rates()
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 COMMAND = ".hydra"
@@ -95,8 +97,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
     overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
     if overrides.exists():
-        pairs = [str(override).lstrip("+~").partition("=") for override in yaml.safe_load(overrides.read_text()) or []]
-        settings = {key: _parse(value) for key, _, value in pairs}
+        settings = dict(map(_parse, yaml.safe_load(overrides.read_text()) or []))
     else:
         settings = dict(_leaves(yaml.safe_load(config.read_text()))) if config.exists() else {}
     run_dir = str(settings.get("run_dir", folder))
@@ -107,12 +108,13 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def _parse(value: str) -> Any:
-    """Return the value of an override, as text where it is no YAML."""
+def _parse(override: str) -> tuple[str, Any]:
+    """Return the key and the value of an override, the value as text where Hydra would not take it."""
+    key, _, text = override.lstrip("+~").partition("=")
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
+        return key, OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return key, text
 
 
 def _leaves(config: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
