@@ -174,14 +174,13 @@ ASK = "+callbacks.ask={_target_: tests.callbacks.Signal, step: 3, number: 15}"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "named",
-    [["run_id=exp/a"], [], ["hydra.run.dir=else/where"], ["run_id='my run'"], ["run_id=exp/grid", "seed=0,1", "-m"]],
+    [["run_id=exp/a"], [], ["hydra.run.dir=else/where"], ["run_id='my run'"], ["run_id=exp/grid", "seed=0", "-m"]],
     ids=str,
 )
 def test_the_advice_of_an_interrupted_run_goes_on_with_it(named: list[str], tmp_path: Path) -> None:
     stopped = run_script(tmp_path, "train.py", *QUICK, ASK, *named)
     assert stopped.exit_code == 130
     advice = stopped.stderr.partition("the same command with ")[2].partition(" goes on from there")[0]
-    assert run_script(tmp_path, "train.py", *QUICK, *shlex.split(advice), *named).exit_code == 0
-    (first, *_) = summaries = sorted(tmp_path.rglob("summary.json"))
-    assert read_summary(first)["status"] == "completed" and read_summary(first)["first_step"] == 3
-    assert len(summaries) == (2 if "-m" in named else 1)
+    assert run_script(tmp_path, "train.py", *QUICK, ASK, *shlex.split(advice), *named).exit_code == 0
+    (summary,) = map(read_summary, tmp_path.rglob("summary.json"))
+    assert summary["status"] == "completed" and summary["first_step"] == 3

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hydra import compose, initialize_config_dir
 
 from flows.training import LitFlow, find_resume, load_flow, peek, read_summary
-from tests.run import run_training
+from flows.training.same_settings import Difference, Effect
+from tests.run import CONF, run_training
 from tests.same_run import equal, read_metrics
 
 SMALL = [
@@ -269,3 +271,23 @@ def test_a_finished_run_is_tested_when_that_is_asked_for_later(begun: Any, tmp_p
     summary = read_summary(tmp_path / "mine/summary.json")
     assert summary["test_images"] == 297 and summary["steps"] == 5
     assert summary["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+TABLE = re.findall(r"^\| [^|]+ \| (`[^|]+=[^|]+`) \| (obeys|refuses)", README, flags=re.MULTILINE)
+
+
+def test_the_table_of_the_readme_is_the_one_in_the_code() -> None:
+    assert len(TABLE) == 14
+    for examples, verdict in TABLE:
+        for example in re.findall(r"`\+?([^=`]+)=[^`]+`", examples):
+            effect = Difference(example, "before", "now").effect
+            assert (effect is Effect.REFUSED) == (verdict == "refuses"), example
+
+
+def test_every_example_of_the_table_is_a_setting() -> None:
+    examples = re.findall(r"`(\+?[^=`]+=[^`]+)`", " ".join(examples for examples, _ in TABLE))
+    nested = [example for example in examples if example.startswith("optimizer.optimizer.")]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        compose("train", ["logger=wandb", "run_dir=.", *(example for example in examples if example not in nested)])
+        compose("train", ["optimizer=adam_decayed_scales", "run_dir=.", *nested])
