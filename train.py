@@ -20,7 +20,7 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,14 +31,10 @@ from flows.training import (
     Throughput,
     UnstoppableWandb,
     check_config,
-    check_resume,
-    check_same_settings,
     check_tasks,
-    checkpoints,
     command_line,
     describe_data,
     end_with_first_rank,
-    find_resume,
     hold,
     is_first_rank,
     is_sweep,
@@ -50,12 +46,9 @@ from flows.training import (
     record_command,
     save_flow,
     set_tf32,
-    was_requeued,
 )
-from flows.training.checkpoint_record import SETTINGS_KEY, CheckpointRecord
-from flows.training.limits import reached_limits
-from flows.training.optimizer_settings import check_optimizer
-from flows.training.same_settings import Difference, Effect, changed_since, read_config
+from flows.training.checkpoint_record import CheckpointRecord
+from flows.training.going_on import asks_for_more, check_going_on, starting_point
 
 log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -80,11 +73,19 @@ def main(cfg: DictConfig) -> float:
 def run(cfg: DictConfig, run_dir: Path) -> float:
     """Train in a folder that is held, or report what is there; nothing in it changes before it is clear that it may."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    facts = read_summary(run_dir / "summary.json")
-    if cfg.resume == "auto" and facts.get("status") == "completed" and not asks_for_more(config, run_dir, facts):
+    if not str(cfg.run_id).strip("./ "):
+        raise ValueError(f"run_id is {cfg.run_id!r}: give the run a name, or leave run_id out")
+    facts = read_summary(run_dir / "summary.json") if cfg.resume == "auto" else {}
+    is_complete = facts.get("status") == "completed"
+    untested = cfg.test and "test_bits_per_dim" not in facts
+    if is_complete and not untested and not asks_for_more(config, run_dir):
         report(facts, run_dir)
-        return facts["val_bits_per_dim"]
+        return math.inf if facts["val_bits_per_dim"] is None else facts["val_bits_per_dim"]
     start = starting_point(cfg.resume, run_dir)
+    if is_complete and start is None:
+        raise FileNotFoundError(
+            f"{run_dir} holds a complete run without a checkpoint to go on from: give another run_id"
+        )
     summary = RunSummary(
         run_dir / "summary.json",
         resumed=start is not None,
@@ -138,63 +139,6 @@ def run(cfg: DictConfig, run_dir: Path) -> float:
                     logger.finish(exit_code=int(sys.exc_info()[0] is not None))
     report(summary.facts, run_dir)
     return summary.facts["val_bits_per_dim"]
-
-
-def asks_for_more(config: dict[str, Any], run_dir: Path, facts: dict[str, Any]) -> bool:
-    """Return whether a command asks a finished run for something that it has not, or that has to be refused."""
-    changed = changed_since(config, run_dir)
-    if is_sweep():
-        return bool(changed)
-    idle = [difference for difference in changed if difference.effect is Effect.OBEYED]
-    if idle and len(idle) == len(changed):
-        log.warning("%s is complete, which these settings do not change: %s", run_dir, ", ".join(map(str, idle)))
-    return len(idle) < len(changed) or (config["test"] and "test_bits_per_dim" not in facts)
-
-
-def starting_point(resume: str | None, run_dir: Path) -> Path | None:
-    """Return the checkpoint to go on from, None to start afresh.
-
-    Raises:
-        FileExistsError: if another run is in the folder.
-    """
-    if resume == "auto" or was_requeued():
-        newest = find_resume(run_dir)
-        if newest is not None or resume in (None, "auto"):
-            return newest
-    path = None if resume is None else Path(resume)
-    if checkpoints(run_dir) and (path is None or run_dir.resolve() not in path.resolve().parents):
-        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
-    return path
-
-
-def check_going_on(
-    start: Path, config: dict[str, Any], run_dir: Path, lit: LitFlow, trainer: L.Trainer
-) -> list[Difference]:
-    """Check that a run can go on from a checkpoint, and return which settings are other ones than before.
-
-    Raises:
-        ValueError: if a setting differs that cannot be obeyed, or nothing is left to do.
-        CheckpointError: if the checkpoint does not load or holds another model.
-    """
-    check_resume(start, lit.flow)
-    checkpoint = peek(start)
-    before = checkpoint.get(SETTINGS_KEY) or read_config(start.parent.parent)
-    changed = check_same_settings(config, run_dir, strict=is_sweep(), before=before)
-    averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    if averages != ("averaging_state" in checkpoint):
-        raise ValueError(
-            f"{start} {'has no averaged weights' if averages else 'has averaged weights'}: a run cannot "
-            f"{'begin' if averages else 'cease'} to average in its middle, give the same callbacks.ema, or start a new "
-            "run by another run_id and without resume"
-        )
-    check_optimizer(lit.make_optimizer, lit.flow.named_parameters(), checkpoint["optimizer_states"][0])
-    reached = reached_limits(trainer, checkpoint)
-    if reached and any(difference.effect is Effect.TRAINING for difference in changed):
-        raise ValueError(
-            f"{run_dir} has nothing left to train under these settings ({'; '.join(reached)}): give a higher limit, or "
-            "start a new run by another run_id and without resume"
-        )
-    return changed
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:

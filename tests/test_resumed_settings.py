@@ -12,6 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from flows.training import LitFlow, find_resume, load_flow, peek, read_summary
+from flows.training.going_on import starting_point
 from flows.training.same_settings import Difference, Effect
 from tests.run import CONF, run_training
 from tests.same_run import equal, read_metrics
@@ -271,6 +272,41 @@ def test_a_finished_run_is_tested_when_that_is_asked_for_later(begun: Any, tmp_p
     summary = read_summary(tmp_path / "mine/summary.json")
     assert summary["test_images"] == 297 and summary["steps"] == 5
     assert summary["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
+
+
+def test_a_checkpoint_of_before_settings_were_stored_is_compared_with_the_config_beside_it(
+    begun: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(begun(), tmp_path / "old")
+    for path in (tmp_path / "old/checkpoints").iterdir():
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["settings"], checkpoint["provenance"]
+        torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        run_training(tmp_path / "old", *SMALL, "trainer.max_epochs=2", "seed=1", "resume=auto")
+    run_training(tmp_path / "old", *SMALL, "trainer.max_epochs=2", "optimizer.lr=1e-4", "resume=auto")
+    assert rates(tmp_path / "old")[5:] == [1e-4] * 5
+
+
+def test_a_finished_run_without_checkpoints_is_not_trained_anew(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine", ignore=shutil.ignore_patterns("*.ckpt"))
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", "resume=auto")
+    with pytest.raises(FileNotFoundError, match="without a checkpoint to go on from"):
+        run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=2", "resume=auto")
+
+
+def test_a_requeued_job_goes_on_in_its_own_folder(begun: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.training.going_on.was_requeued", lambda: True)
+    elsewhere = str(begun() / "checkpoints/last.ckpt")
+    assert starting_point(elsewhere, tmp_path) == Path(elsewhere)
+    assert starting_point(elsewhere, begun()) == starting_point(None, begun()) == Path(elsewhere)
+    assert starting_point(None, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["''", "."])
+def test_a_run_has_a_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give the run a name, or leave run_id out"):
+        run_training(tmp_path, f"run_id={name}")
 
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
