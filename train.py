@@ -8,54 +8,32 @@ Examples:
     python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
 """
 
+from __future__ import annotations
+
 import logging
+import math
 import os
-import re
-import shlex
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from flows.training import (
-    LitFlow,
-    RunSummary,
-    Throughput,
-    UnstoppableWandb,
-    check_config,
-    check_resume,
-    check_same_settings,
-    check_settings,
-    check_tasks,
-    checkpoint_to_resume,
-    command,
-    command_line,
-    device_name,
-    end_with_first_rank,
-    find_resume,
-    from_here,
-    hold,
-    is_sweep,
-    keep_freed_memory,
-    load_flow,
-    override,
-    read_summary,
-    save_flow,
-    set_tf32,
-    was_requeued,
-)
+from flows import training
+from flows.training.command_line import command_line
+
+if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
+    import lightning as L
 
 log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
+warnings.filterwarnings("ignore", message=".*could not find the monitored key")  # resumed at the end of an epoch
+warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a callback that was left out
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
 warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed from the folder of another run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
@@ -69,42 +47,64 @@ SETTINGS |= dict.fromkeys(["run_id", "resume"], Any)
 @command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
     """Run one job; return its validation bits/dim for sweeps to compare."""
-    end_with_first_rank()
-    check_config(cfg)
-    check_settings(cfg, SETTINGS)
+    training.end_with_first_rank()
+    training.check_config(cfg)
+    training.check_settings(cfg, SETTINGS)
+    if not str(cfg.run_id).strip("./ "):
+        raise ValueError(f"run_id is {cfg.run_id!r}: give the run a name, or leave run_id out")
     run_dir = Path(cfg.run_dir)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    resume = "auto" if cfg.resume is None and was_requeued() else cfg.resume
-    if resume is None and any(run_dir.glob("checkpoints/**/*.ckpt")):
-        raise FileExistsError(f"{run_dir} holds a run: go on with it by resume=auto, or give another run_id")
-    if resume == "auto":
-        check_same_settings(config, run_dir, strict=is_sweep())
-        facts = read_summary(run_dir / "summary.json")
-        if facts.get("status") == "completed":
-            if cfg.test and "test_bits_per_dim" not in facts:
-                raise ValueError(f"{run_dir} ended with test=false: its best model is tested by {how_to_test(run_dir)}")
-            report(facts, run_dir)
-            return facts["val_bits_per_dim"]
-        resume = find_resume(run_dir)
-    elif resume is not None:
-        resume = checkpoint_to_resume(resume)
+    with training.hold(run_dir):
+        facts = run(cfg, run_dir)
+    if training.is_first_rank():
+        training.report(facts, run_dir)
+    return math.inf if facts["val_bits_per_dim"] is None else facts["val_bits_per_dim"]
 
-    summary = RunSummary(run_dir / "summary.json", resumed=resume is not None, seed=cfg.seed)
-    with hold(run_dir), summary:
-        set_tf32(cfg.allow_tf32)
-        keep_freed_memory()
-        L.seed_everything(cfg.seed, verbose=False)
-        lit: LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
-        if resume is not None:
-            check_resume(resume, lit.flow)
-        trainer = build_trainer(cfg)
+
+def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    """Train in a folder that is held, and return the facts of its summary; those that are there where all is done.
+
+    Nothing in the folder changes before it is clear that this command may train there.
+    """
+    from lightning import seed_everything
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    facts = training.read_summary(run_dir / "summary.json") if cfg.resume == "auto" else {}
+    is_complete = facts.get("status") == "completed"
+    untested = cfg.test and "test_bits_per_dim" not in facts
+    if is_complete and not untested and not training.asks_for_more(config, run_dir):
+        return facts
+    start = training.starting_point(cfg.resume, run_dir)
+    if is_complete and start is None:
+        raise FileNotFoundError(
+            f"{run_dir} holds a complete run without a checkpoint to go on from: give another run_id"
+        )
+    summary = training.RunSummary(
+        run_dir / "summary.json",
+        resumed=start is not None,
+        earlier=start and start.parent.parent / "summary.json",
+        seed=cfg.seed,
+    )
+    with summary:
+        if start is None and training.is_first_rank():
+            training.record_command(run_dir, cfg)
+        training.set_tf32(cfg.allow_tf32)
+        training.keep_freed_memory()
+        seed_everything(cfg.seed, verbose=False)
+        lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+        provenance = training.Provenance(
+            version=training.project_version(),
+            git_commit=summary.facts["git_commit"],
+            data=training.describe_data(config["data"]),
+        )
+        trainer = build_trainer(cfg, training.CheckpointRecord(config, provenance))
         refuse_parallel_jobs_in_a_sweep(trainer)
-        best_checkpoint(trainer)
-        check_tasks(trainer)
-        device = device_name(trainer.strategy.root_device)
+        training.best_checkpoint(trainer)
+        training.check_tasks(trainer)
+        changed = [] if start is None else training.check_going_on(start, config, run_dir, lit, trainer)
+        device = training.device_name(trainer.strategy.root_device)
         if trainer.is_global_zero:
             log.info("training on %s, in %d process%s", device, trainer.world_size, "es" * (trainer.world_size > 1))
-            OmegaConf.save(config, run_dir / "config.yaml")
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
             dequantize=lit.flow.dequantize.noise_name,
@@ -114,39 +114,44 @@ def main(cfg: DictConfig) -> float:
             ranks=trainer.world_size,
             nodes=trainer.num_nodes,
         )
-        for logger in trainer.loggers:
-            logger.log_hyperparams(config)
+        if start is not None:
+            summary.update(
+                first_step=training.peek(start)["global_step"],
+                resumed_from=str(start),
+                changed_settings={one.key: [one.before, one.now] for one in changed},
+            )
+
+        def begin(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            """Record the command: what may be refused has been restored."""
+            if start is not None and trainer.is_global_zero:
+                training.record_command(run_dir, cfg)
+                if changed:
+                    log.warning("%s goes on with other settings: %s", run_dir, ", ".join(map(str, changed)))
+            summary.begin()
+            for logger in trainer.loggers:
+                logger.log_hyperparams(config)
+
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))
         try:
-            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), resume, run_dir, cfg.test))
+            summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), start, run_dir, cfg.test, provenance))
         finally:
             for logger in trainer.loggers:
-                if isinstance(logger, UnstoppableWandb):
+                if isinstance(logger, training.UnstoppableWandb):
                     logger.finish(exit_code=int(sys.exc_info()[0] is not None))
-    report(summary.facts, run_dir)
-    return summary.facts["val_bits_per_dim"]
+    return summary.facts
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
     """Raise ValueError for a local sweep of multi-device jobs, whose ranks would each run the whole sweep."""
-    if is_sweep() and trainer.world_size > 1 and os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+    if training.is_sweep() and trainer.world_size > 1 and os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         raise ValueError(
             "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM by "
             "cluster=slurm"
         )
 
 
-def how_to_test(run_dir: Path) -> str:
-    """Return the command that tests the best model of a run on the data of this one."""
-    data = []
-    if HydraConfig.initialized():
-        hydra = HydraConfig.get()
-        told = [setting for setting in hydra.overrides.task if re.match("[+~]*data[._]", setting)]
-        data = [f"data={hydra.runtime.choices['data']}", *map(shlex.quote, told)]
-    return command("scripts/evaluate.py", override("ckpt", from_here(run_dir / "best.safetensors")), *data)
-
-
-def build_trainer(cfg: DictConfig) -> L.Trainer:
-    """Return the trainer with its callbacks and loggers.
+def build_trainer(cfg: DictConfig, *first: L.Callback) -> L.Trainer:
+    """Return the trainer with its callbacks, some before those of the config, and loggers.
 
     Raises:
         ValueError: if `trainer` is to have callbacks or loggers beside those of their groups.
@@ -154,34 +159,9 @@ def build_trainer(cfg: DictConfig) -> L.Trainer:
     for group in ("callbacks", "logger"):
         if group in cfg.trainer:
             raise ValueError(f"trainer.{group} is made from {group}: set {group}=null or {group}.NAME in its place")
-    return instantiate(cfg.trainer, callbacks=objects(cfg.get("callbacks")), logger=objects(cfg.get("logger")))
-
-
-def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
-    """Return the callback that stores the model to test.
-
-    Raises:
-        ValueError: if there is none, or if it would store none, or several under one name.
-    """
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/bits_per_dim":
-            break
-    else:
-        raise ValueError(
-            "the model to test is the one that callbacks.best stores, by monitor=val/bits_per_dim: leave it in place, "
-            "and add others beside it by +callbacks.NAME"
-        )
-    if callback.save_top_k == 0 or callback.save_weights_only or callback.mode != "min":
-        raise ValueError(
-            "callbacks.best stores the model to test, the one of the fewest bits/dim, with its averaged weights: leave "
-            "out save_top_k=0, save_weights_only=true and mode=max"
-        )
-    if callback.save_top_k != 1 and "{" not in (callback.filename or "{}"):
-        raise ValueError(
-            f"callbacks.best.save_top_k={callback.save_top_k} stores several models, which need names of their own: "
-            "give \"callbacks.best.filename='best-{step}'\", with all its quotes"
-        )
-    return callback
+    return instantiate(
+        cfg.trainer, callbacks=[*first, *objects(cfg.get("callbacks"))], logger=objects(cfg.get("logger"))
+    )
 
 
 def objects(group: DictConfig | None) -> list[Any]:
@@ -194,20 +174,27 @@ def objects(group: DictConfig | None) -> list[Any]:
 
 
 def train_and_test(
-    trainer: L.Trainer, lit: LitFlow, data: L.LightningDataModule, resume: Path | None, run_dir: Path, test: bool
+    trainer: L.Trainer,
+    lit: training.LitFlow,
+    data: L.LightningDataModule,
+    resume: Path | None,
+    run_dir: Path,
+    test: bool,
+    provenance: training.Provenance,
 ) -> dict[str, Any]:
     """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
-    best = best_checkpoint(trainer)
+    best = training.best_checkpoint(trainer)
     trainer.fit(lit, data, ckpt_path=resume)
     if best.best_model_score is None:
         raise RuntimeError(
             "no validation ran whose model callbacks.best stored, so there is no best model to test: give "
             "trainer.max_epochs or trainer.max_steps of at least 1, and more than a checkpoint has that is resumed from"
         )
-    flow = load_flow(best.best_model_path)
+    flow, stored = training.load_flow(best.best_model_path, with_provenance=True)
+    provenance = stored or provenance
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
-        save_flow(flow, run_dir / "best.safetensors")
+        training.save_flow(flow, run_dir / "best.safetensors", provenance)
     results = {
         "val_bits_per_dim": best.best_model_score.item(),
         "steps": trainer.global_step,
@@ -219,33 +206,13 @@ def train_and_test(
         results["test_bits_per_dim"] = lit.test_average.mean
         results["test_standard_error"] = lit.test_average.standard_error
         results["test_images"] = lit.test_average.num_images
+        if trainer.is_global_zero:
+            training.save_flow(flow, run_dir / "best.safetensors", replace(provenance, **lit.result("test")))
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Throughput):
+        if isinstance(callback, training.Throughput):
             results["images"] = callback.images
             results["images_per_second"] = callback.images_per_second
     return results
-
-
-@rank_zero_only
-def report(facts: dict[str, Any], run_dir: Path) -> None:
-    """Say how the run ended, where its files are and what to try next."""
-    folder = from_here(run_dir)
-    names = "summary.json", "metrics.csv", "samples/", "reconstructions/", "real.png", "best.safetensors"
-    there = ", ".join(name for name in names if (run_dir / name).exists())
-    settings = override("ckpt", f"{folder}/best.safetensors"), override("out", f"{folder}/drawn")
-    try_next = command("sample.py", *settings, "'temperature=[0.5,0.7,0.9]'")
-    if "test_bits_per_dim" in facts:
-        result = (
-            f"{facts['test_bits_per_dim']:.4f} bits/dim ± {facts['test_standard_error']:.4f} on "
-            f"{facts['test_images']:,} test images ({facts['test_draws']} draws of {facts['dequantize']} "
-            f"noise each, seed {facts['test_seed']})"
-        )
-    else:
-        result = f"{facts['val_bits_per_dim']:.4f} bits/dim in the best validation, the test set unread"
-    print(
-        f"\n{result}; {facts['parameters']:,} parameters, {facts['steps']:,} training steps.\n"
-        f"Everything is in {folder}: {there}.\nTry next: {try_next}"
-    )
 
 
 if __name__ == "__main__":

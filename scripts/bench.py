@@ -13,7 +13,6 @@ bench.json, bench.md and growth.png. A GPU is used where there is one.
 """
 
 import argparse
-import json
 import os
 import platform
 import shlex
@@ -30,7 +29,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for scripts.*, wherever this is called from
 
-from flows.training import keep_freed_memory, print_whatever_comes
+from flows.training import keep_freed_memory, print_whatever_comes, to_json
 from scripts.benchmark.comparison import compare
 from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write(report: dict[str, Any], folder: Path) -> None:
     """Write what is known so far."""
-    (folder / "bench.json").write_text(json.dumps(report, indent=2))
+    (folder / "bench.json").write_text(to_json(report))
     (folder / "bench.md").write_text(markdown(report))
 
 

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a sweep, or any folder with runs in it")
     folder = parser.parse_args(arguments).folder
-    runs = sorted(find_runs(folder), key=lambda run: (not run.is_complete, run.summary.get("val_bits_per_dim", 0.0)))
+    runs = sorted(find_runs(folder), key=rank)
     if not runs:
         sys.exit(f"error: no run is in {folder}: give the folder of a sweep, as in multirun/RUN_ID")
     swept = swept_settings(runs)
@@ -42,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     for path in plots(runs, swept, folder):
         print(path)
+
+
+def rank(run: Run) -> tuple[bool, float]:
+    """Return where a run stands in the table: complete ones first, by validation; one without a finite result last."""
+    bits = run.summary.get("val_bits_per_dim")
+    return not run.is_complete, math.inf if bits is None else bits
 
 
 def swept_settings(runs: list[Run]) -> list[str]:
@@ -123,8 +129,10 @@ def plot_setting(runs: list[Run], key: str, path: Path) -> Path:
             axes.set_xticks(sorted(set(numbers)), [brief(number) for number in sorted(set(numbers))])
             axes.minorticks_off()
     for name, column, marker in (VAL, "val_bits_per_dim", "o"), (TEST, "test_bits_per_dim", "x"):
-        axes.plot(numbers, [run.summary[column] for run in runs], marker, label=name, alpha=0.8)
-    best = min(range(len(runs)), key=lambda row: runs[row].summary["val_bits_per_dim"])
+        measured = [math.nan if run.summary.get(column) is None else run.summary[column] for run in runs]
+        if not all(map(math.isnan, measured)):
+            axes.plot(numbers, measured, marker, label=name, alpha=0.8)
+    best = min(range(len(runs)), key=lambda row: rank(runs[row]))
     axes.axvline(numbers[best], color="0.8", zorder=0)
     axes.set(xlabel=key, ylabel="bits/dim", title="each point a run, the best by validation on the line")
     axes.legend()

@@ -6,7 +6,6 @@ Examples:
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -21,11 +20,13 @@ from flows.likelihood import draw_log_probs, importance_weighted_bits_per_dim, m
 from flows.training import (
     ImageAverage,
     check_arguments,
+    check_class_names,
     check_config,
     command_line,
     load_flow,
     pick_device,
     set_tf32,
+    to_json,
 )
 
 
@@ -53,7 +54,8 @@ def evaluate(
     """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments."""
     require_positive(num_draws=num_draws)
     set_tf32(False)
-    flow = load_flow(ckpt).to(pick_device(device))
+    flow, provenance = load_flow(ckpt, with_provenance=True)
+    flow = flow.to(pick_device(device))
     if flow.image_shape != data.image_shape:
         raise ValueError(
             f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
@@ -66,6 +68,8 @@ def evaluate(
         )
     data.prepare_data()
     data.setup()
+    if flow.num_classes is not None and provenance is not None:
+        check_class_names(provenance.class_names, getattr(data, "class_names", None))
     loaders = {"train": data.train_eval_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}
     bits, weighted = ImageAverage(), ImageAverage()
     loader = choose("split", loaders, split)()
@@ -91,9 +95,9 @@ def evaluate(
         average = weighted.compute()
         result["importance_weighted_bits_per_dim"] = average.mean
         result["importance_weighted_standard_error"] = average.standard_error
-    print(json.dumps(result, indent=2))
+    print(to_json(result))
     if out is not None:
-        Path(out).write_text(json.dumps(result, indent=2) + "\n")
+        Path(out).write_text(to_json(result) + "\n")
 
 
 if __name__ == "__main__":

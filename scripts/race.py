@@ -12,7 +12,6 @@ race that was stopped. Choose by validation bits/dim with --no-test, which leave
 """
 
 import argparse
-import json
 import os
 import shlex
 import statistics
@@ -27,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from flows.training import Run, print_whatever_comes, read_run
+from flows.training import Run, print_whatever_comes, read_run, to_json
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 BUSY = 0.5
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if done.returncode == 130:
                     sys.exit("interrupted: the same command goes on from there")
                 contestant.runs.append(read_run(folder, f"{contestant.name}, seed {seed}"))
-    (told.folder / "race.json").write_text(json.dumps([result(contestant) for contestant in contestants], indent=2))
+    (told.folder / "race.json").write_text(to_json([result(contestant) for contestant in contestants]))
     text = markdown(contestants)
     (told.folder / "race.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
@@ -175,7 +174,7 @@ def markdown(contestants: Sequence[Contestant]) -> str:
 
 def mean(contestant: Contestant, key: str) -> float | None:
     """Return the mean over complete runs, None where there is none."""
-    values = [run.summary[key] for run in contestant.runs if run.is_complete and key in run.summary]
+    values = [run.summary[key] for run in contestant.runs if run.is_complete and run.summary.get(key) is not None]
     return statistics.fmean(values) if values else None
 
 

@@ -1,6 +1,7 @@
 """Files of trained flows: they round-trip, they execute nothing, and damaged ones are named."""
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 import flows
-from flows.training import CheckpointError, WholeCheckpointIO, load_flow, save_flow
+from flows.training import (
+    CheckpointError,
+    Provenance,
+    WholeCheckpointIO,
+    check_class_names,
+    load_flow,
+    save_flow,
+    to_json,
+)
 from tests.perturb import perturb
 
 
@@ -78,3 +87,37 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(
         io.save_checkpoint({"step": 2}, path)
     assert io.load_checkpoint(path, weights_only=True) == {"step": 1}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_shared_file_tells_where_its_flow_is_from_and_one_that_does_not_still_loads(tmp_path: Path) -> None:
+    provenance = Provenance(version="0.9", git_commit="abc", data="Digits {}", class_names=["a", "b"], split="test")
+    save_flow(small_flow(), tmp_path / "flow.safetensors", provenance)
+    assert load_flow(tmp_path / "flow.safetensors", with_provenance=True)[1] == provenance
+    save_flow(small_flow(), tmp_path / "flow.safetensors")
+    assert load_flow(tmp_path / "flow.safetensors", with_provenance=True)[1] is None
+    assert load_flow("fashion_mnist", with_provenance=True)[0].image_shape == (1, 28, 28)
+
+
+def test_a_file_of_another_version_says_which(tmp_path: Path) -> None:
+    flow = small_flow()
+    flow.spec = {**flow.spec, "shape_of_things_to_come": 7}
+    save_flow(flow, tmp_path / "flow.safetensors", Provenance(version="0.9", git_commit="abc"))
+    with pytest.raises(CheckpointError, match=r"another version .* \(version 0.9, commit abc\): check out"):
+        load_flow(tmp_path / "flow.safetensors")
+
+
+def test_what_another_version_tells_beside_is_left_out() -> None:
+    assert Provenance.from_dict({"version": "9", "mood": "good"}) == Provenance(version="9")
+
+
+def test_classes_that_differ_are_refused_where_both_are_known() -> None:
+    check_class_names(["a", "b"], ["a", "b"])
+    check_class_names(None, ["a"])
+    check_class_names(["a"], None)
+    with pytest.raises(ValueError, match="the model knows the classes a, b, but those of the data are b, a: give"):
+        check_class_names(["a", "b"], ["b", "a"])
+
+
+def test_a_number_that_json_lacks_becomes_null() -> None:
+    value = {"a": float("nan"), "b": [float("inf"), 1.5], "c": ("x", None)}
+    assert json.loads(to_json(value), parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": ["x", None]}

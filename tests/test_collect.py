@@ -121,6 +121,13 @@ def test_a_row_cut_short_and_an_override_that_is_no_yaml_do_no_harm(tmp_path: Pa
     assert rows(tmp_path)[0]["problem"] == "still running, or killed, at step 20"
 
 
+def test_a_run_without_a_finite_result_or_without_a_test_stands_last_of_the_complete(tmp_path: Path) -> None:
+    make_run(tmp_path / "0", {"seed": 0}, **{**complete(4.0), "val_bits_per_dim": None})
+    make_run(tmp_path / "1", {"seed": 1}, status="completed", val_bits_per_dim=4.5)
+    collect.main([str(tmp_path)])
+    assert [row["run"] for row in rows(tmp_path)] == ["1", "0"]
+
+
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_a_folder_without_runs_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: no run is in .*: give the folder of a sweep"):

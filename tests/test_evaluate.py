@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
+from data import Digits, ImageData
+from data.image_set import Subset
 from flows.training import read_summary
 from scripts import evaluate
 from tests.run import CONF, run_training
@@ -26,7 +29,7 @@ def run_evaluate(run_dir: Path, *overrides: str) -> dict[str, float]:
         evaluate.main(
             compose("evaluate", [f"ckpt={run_dir}/best.safetensors", "data=digits", f"out={out}", *overrides])
         )
-    return json.loads(out.read_text())
+    return json.loads(out.read_text(), parse_constant=pytest.fail)
 
 
 def test_it_repeats_the_runs_own_test(run_dir: Path) -> None:
@@ -58,6 +61,24 @@ def test_the_importance_weighted_bound_is_tighter_and_named_so(run_dir: Path) ->
 def test_an_unknown_split_is_named(run_dir: Path) -> None:
     with pytest.raises(ValueError, match="split is one of train, val, test; got 'tests' \\(did you mean 'test'"):
         run_evaluate(run_dir, "split=tests")
+
+
+def test_one_image_has_no_error(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Digits.load
+    monkeypatch.setattr(Digits, "load", lambda self: (load(self)[0], Subset(load(self)[1], torch.tensor([5]))))
+    result = run_evaluate(run_dir)
+    assert result["images"] == 1 and result["standard_error"] is None
+
+
+def test_data_of_other_classes_are_refused_for_a_flow_that_was_given_the_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageData, "class_names", [str(k) for k in range(10)], raising=False)
+    run_training(tmp_path, "model.num_classes=10", "trainer.max_steps=1", "test=false")
+    assert run_evaluate(tmp_path, "num_draws=1")["images"] == 297
+    monkeypatch.setattr(ImageData, "class_names", [str(9 - k) for k in range(10)])
+    with pytest.raises(ValueError, match=r"the model knows the classes 0, 1, .* but those of the data are 9, 8"):
+        run_evaluate(tmp_path)
 
 
 @pytest.mark.slow

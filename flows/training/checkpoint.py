@@ -4,8 +4,9 @@ import json
 import logging
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from safetensors import safe_open
@@ -15,6 +16,8 @@ from torch import Tensor
 from flows.arguments import UnknownChoiceError, did_you_mean
 from flows.image_flow import ImageFlow
 from flows.registry import build
+from flows.training.provenance import PROVENANCE_KEY, Provenance
+from flows.training.valid_json import to_json
 
 SPEC_KEY = "flow"
 """Where a checkpoint (or the metadata of a safetensors file) keeps the arguments of `flows.build`."""
@@ -29,44 +32,101 @@ class CheckpointError(Exception):
     """A file that holds no flow that can be loaded; the message says which file and what to do."""
 
 
-def load_flow(path: str | Path) -> ImageFlow:
+@overload
+def load_flow(path: str | Path) -> ImageFlow: ...
+
+
+@overload
+def load_flow(path: str | Path, *, with_provenance: Literal[True]) -> tuple[ImageFlow, Provenance | None]: ...
+
+
+def load_flow(path: str | Path, *, with_provenance: bool = False) -> ImageFlow | tuple[ImageFlow, Provenance | None]:
     """Load a flow, on the CPU and in evaluation mode, from a run's `.ckpt` or from a `.safetensors` file.
 
     The name of a pretrained flow, such as "fashion_mnist", loads that one. A `.ckpt` gives the averaged weights where
-    the run averaged them. Nothing in the file is executed.
+    the run averaged them. Nothing in the file is executed. With `with_provenance` the flow comes with what the file
+    tells of where it is from, None for a file that tells nothing.
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
     """
     path = PRETRAINED.get(str(path), Path(path).expanduser())
-    spec, weights = _read_safetensors(path) if Path(path).suffix == ".safetensors" else _read_ckpt(path)
+    read = _read_safetensors if Path(path).suffix == ".safetensors" else _read_ckpt
+    spec, weights, told = read(path)
+    provenance = None if told is None else Provenance.from_dict(told)
     try:
         flow = build(**spec)
         flow.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path} {_mismatch(spec, error)}") from error
-    return flow.eval()
+        raise CheckpointError(f"{path} {_mismatch(spec, error, provenance)}") from error
+    return (flow.eval(), provenance) if with_provenance else flow.eval()
 
 
-def save_flow(flow: ImageFlow, path: str | Path) -> None:
-    """Write the weights of a flow as safetensors, with its spec as JSON in the metadata, whole or not at all."""
+def save_flow(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None) -> None:
+    """Write the weights of a flow as safetensors, whole or not at all.
+
+    Its spec, and where it comes from, are in the metadata as JSON.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in flow.state_dict().items()}
+    metadata = {"format": "pt", SPEC_KEY: json.dumps(flow.spec)}
+    if provenance is not None:
+        metadata[PROVENANCE_KEY] = to_json(provenance.as_dict())
     partial = Path(f"{path}.partial")
-    save_file(weights, partial, metadata={"format": "pt", SPEC_KEY: json.dumps(flow.spec)})
+    save_file(weights, partial, metadata=metadata)
     partial.replace(path)
 
 
 def find_resume(run_dir: str | Path) -> Path | None:
-    """Return the newest checkpoint under `run_dir` that loads, or None; those that do not are named in a warning."""
-    candidates = Path(run_dir).glob("checkpoints/**/*.ckpt")
-    for path in sorted(candidates, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            _read_ckpt(path)
-        except CheckpointError as error:
-            log.warning("Not resuming from %s", error)
-        else:
-            return path
+    """Return the newest checkpoint of a run that loads, or None; those that do not are named in a warning."""
+    return newest_checkpoint(checkpoints(run_dir))
+
+
+def checkpoints(run_dir: str | Path) -> list[Path]:
+    """Return the checkpoints of a run."""
+    return sorted(Path(run_dir).glob("checkpoints/**/*.ckpt"))
+
+
+def newest_checkpoint(paths: Iterable[Path], before_step: int | None = None) -> Path | None:
+    """Return the one that has taken the most steps, of those that load; others are named in a warning.
+
+    At the same step it is `last.ckpt`, as `best.ckpt` is stored within a validation. (The time of a file says nothing:
+    copies are as old as the copying.)
+
+    Args:
+        paths: of checkpoints.
+        before_step: if given, those that have taken as many steps, or cannot be read, are left out.
+    """
+    steps = {path: _step(path) for path in paths}
+    for path in sorted(steps, key=lambda path: (steps[path], path.name == "last.ckpt"), reverse=True):
+        if before_step is None or steps[path] < before_step:
+            try:
+                _read_ckpt(path)
+            except CheckpointError as error:
+                log.warning("Not resuming from %s", error)
+            else:
+                return path
     return None
+
+
+def _step(path: Path) -> float:
+    """Return the steps that a checkpoint has taken, infinity if it cannot be read, and should be told of first."""
+    try:
+        return peek(path)["global_step"]
+    except (CheckpointError, KeyError, TypeError):
+        return float("inf")
+
+
+def peek(path: str | Path) -> dict[str, Any]:
+    """Return all that is in a `.ckpt`, its tensors left on the disk until they are looked at.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    _check_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read ({_first_line(error)}): take another one") from error
 
 
 def checkpoint_to_resume(told: object) -> Path:
@@ -104,7 +164,7 @@ def check_resume(path: str | Path, flow: ImageFlow) -> None:
             f"{path} holds weights only, to sample from and to evaluate, and no run can go on from them: give a .ckpt "
             "file of the run, from its folder checkpoints"
         )
-    spec, _ = _read_ckpt(path)
+    spec, _, _ = _read_ckpt(path)
     differences = [
         f"{key} is {spec.get(key)} there and {flow.spec.get(key)} here"
         for key in {**spec, **flow.spec}
@@ -114,7 +174,11 @@ def check_resume(path: str | Path, flow: ImageFlow) -> None:
         raise CheckpointError(f"{path} holds another model, give the same settings to go on: {', '.join(differences)}")
 
 
-def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+Content = tuple[dict[str, Any], dict[str, Tensor], dict[str, Any] | None]
+"""The arguments of `flows.build`, the weights, and where they come from."""
+
+
+def _read_ckpt(path: str | Path) -> Content:
     _check_file(path)
     _check_sums(path)
     try:
@@ -132,7 +196,7 @@ def _read_ckpt(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             for name, tensor in checkpoint["state_dict"].items()
             if name.startswith(prefix)
         }
-        return dict(checkpoint[SPEC_KEY]), weights
+        return dict(checkpoint[SPEC_KEY]), weights, checkpoint.get(PROVENANCE_KEY)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} holds no flow: it is no checkpoint of this project") from error
 
@@ -149,7 +213,7 @@ def _check_sums(path: str | Path) -> None:
             raise CheckpointError(f"{path} is damaged ({damaged} is not what was written): take another one")
 
 
-def _read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_safetensors(path: str | Path) -> Content:
     _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -163,15 +227,20 @@ def _read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tenso
             f"{path} does not say in its metadata, under {SPEC_KEY!r}, how to build the model: it is no file of this "
             "project"
         )
+    return _json_object(path, metadata, SPEC_KEY), weights, _json_object(path, metadata, PROVENANCE_KEY) or None
+
+
+def _json_object(path: str | Path, metadata: dict[str, str], key: str) -> dict[str, Any]:
+    """Return an object that the metadata of a file has under a key, an empty one where there is none."""
     try:
-        return dict(json.loads(metadata[SPEC_KEY])), weights
+        return dict(json.loads(metadata.get(key, "{}")))
     except (ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path} has a malformed {SPEC_KEY!r} in its metadata ({_first_line(error)}): take another file"
+            f"{path} has a malformed {key!r} in its metadata ({_first_line(error)}): take another file"
         ) from error
 
 
-def _mismatch(spec: dict[str, Any], error: Exception) -> str:
+def _mismatch(spec: dict[str, Any], error: Exception, provenance: Provenance | None) -> str:
     """Return what to do about a file that this program cannot make a flow of."""
     if isinstance(error, UnknownChoiceError) and error.name in spec.values():
         return (
@@ -180,10 +249,11 @@ def _mismatch(spec: dict[str, Any], error: Exception) -> str:
             "else check out the version of this project that has it"
         )
     reason = " ".join(str(error).split("\n\t")[:2]).strip()
-    return (
-        "was written by another version of this project: check out the git_commit that summary.json of its run states "
-        f"({reason})"
-    )
+    if provenance is None:
+        origin = ": check out the git_commit that summary.json of its run states"
+    else:
+        origin = f" ({provenance.origin}): check out that commit"
+    return f"was written by another version of this project{origin} ({reason})"
 
 
 def _meant(path: Path, *names: str) -> str:

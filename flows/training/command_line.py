@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 import flows.training.slurm  # noqa: F401, registers a resolver of configs
 from flows.training.interrupted import Interrupted
+from flows.training.names import as_text
 from flows.training.overrides import tidy
 from flows.training.run_id import is_sweep
 from flows.training.terminal import print_whatever_comes
@@ -53,7 +54,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them
             print_whatever_comes()
             with one_sentence(config_name):
-                sys.argv[1:] = tidy(sys.argv[1:])
+                sys.argv[1:] = tidy([as_text(argument) for argument in sys.argv[1:]])
                 return hydra_main()
 
         return main

@@ -13,6 +13,7 @@ from yaml import YAMLError
 from flows.training.checkpoint import CheckpointError
 from flows.training.explain_config import explain_config
 from flows.training.overrides import from_here
+from flows.training.run_id import how_to_resume
 
 WHAT_TO_DO_WITH_FILES = {
     errno.ENOSPC: "free some space",
@@ -63,12 +64,12 @@ def explain(error: BaseException, command: str = "train") -> str:
         case RuntimeError() if "gloo" in text or "NCCL" in text:
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
-                f"start again with resume=auto ({text.partition('. This')[0]})"
+                f"start again with {how_to_resume()} ({text.partition('. This')[0]})"
             )
         case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (
                 f"a process that loads data died ({text.partition('.')[0]}): if memory is short, make data.num_workers "
-                f"smaller; start again{' with resume=auto' if command == 'train' else ''}"
+                f"smaller; start again{f' with {how_to_resume()}' if command == 'train' else ''}"
             )
         case OSError(errno=int(number), filename=str(file)):
             to_do = WHAT_TO_DO_WITH_FILES.get(number, "check the path")

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from data import Batch
 from flows.arguments import choose, require_positive
@@ -20,10 +19,12 @@ from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
 from flows.noise import uniform_noise
 from flows.rebuild import DRIFT_LIMIT, largest_drift, least_exact
-from flows.training.checkpoint import SPEC_KEY
+from flows.training.checkpoint import SPEC_KEY, newest_checkpoint
 from flows.training.metric import Average, ImageAverage
+from flows.training.optimizer_settings import keep_settings
 from flows.training.overrides import override
 from flows.training.ranks import mean_over_ranks
+from flows.training.schedule import Scheduled
 from flows.training.throughput import Throughput
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
@@ -96,6 +97,8 @@ class LitFlow(L.LightningModule):
         self.warned_of_drift = False
         self._losses: list[Tensor] = []
         self.bits = ImageAverage()
+        self.validation: tuple[int, Average] | None = None
+        """The last one, and after how many steps it was."""
         self.test_average: Average | None = None
 
     def label(self, labels: Tensor) -> Tensor | None:
@@ -222,16 +225,15 @@ class LitFlow(L.LightningModule):
             if isinstance(callback, ModelCheckpoint) and callback.dirpath
             for path in Path(callback.dirpath).rglob("*.ckpt")
         }
-        steps = {path: torch.load(path, weights_only=True, mmap=True)["global_step"] for path in paths}
-        good = [path for path, step in steps.items() if step < self.global_step]
-        return max(good, key=lambda path: path.stat().st_mtime, default=None)
+        return newest_checkpoint(paths, before_step=self.global_step)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer with its schedule, stepped every step."""
         optimizer = self.make_optimizer(self.flow.named_parameters())
         # Fused optimizers would unscale gradients themselves, after they are clipped and looked at.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step, self.progress(step)))
+        scheduler = Scheduled(optimizer, lambda step: self.schedule(step, self.progress(step)))
+        keep_settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def progress(self, step: int) -> float:
@@ -274,7 +276,9 @@ class LitFlow(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over the validation set, with a warning where it is not finite."""
-        mean = self._collect().mean
+        average = self._collect()
+        self.validation = self.global_step, average
+        mean = average.mean
         if not math.isfinite(mean):
             log.warning(
                 "validation bits/dim is %s after step %d: the flow maps some validation image out of range; "
@@ -292,7 +296,22 @@ class LitFlow(L.LightningModule):
         """Log the mean over the test set and its standard error."""
         self.test_average = self._collect()
         self.log("test/bits_per_dim", self.test_average.mean, batch_size=1, sync_dist=True)
-        self.log("test/standard_error", self.test_average.standard_error, batch_size=1, sync_dist=True)
+        if self.test_average.standard_error is not None:
+            self.log("test/standard_error", self.test_average.standard_error, batch_size=1, sync_dist=True)
+
+    def result(self, split: str) -> dict[str, Any]:
+        """Return what the last validation ("val") or the test ("test") has found, and how: fields of a `Provenance`."""
+        average = self.test_average if split == "test" else self.validation and self.validation[1]
+        assert average is not None
+        return {
+            "split": split,
+            "num_images": average.num_images,
+            "bits_per_dim": average.mean,
+            "standard_error": average.standard_error,
+            "num_draws": self.num_test_draws if split == "test" else self.num_val_draws,
+            "noise": self.flow.dequantize.noise_name,
+            "noise_seed": self.eval_seed,
+        }
 
     def reconstruction_error(self, batch: Batch) -> Tensor:
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""

@@ -9,10 +9,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class Average(NamedTuple):
-    """A mean over images with its standard error, sd / sqrt(n)."""
+    """A mean over images with its standard error, sd / sqrt(n), which one image does not have."""
 
     mean: float
-    standard_error: float
+    standard_error: float | None
     num_images: int
 
 
@@ -39,5 +39,5 @@ class ImageAverage(Metric):
         order = index.argsort(stable=True)
         first = torch.diff(index[order], prepend=index.new_tensor([-1])) != 0
         values = values[order][first].double()
-        standard_error = values.std() / len(values) ** 0.5 if len(values) > 1 else values.new_tensor(torch.nan)
-        return Average(values.mean().item(), standard_error.item(), len(values))
+        standard_error = (values.std() / len(values) ** 0.5).item() if len(values) > 1 else None
+        return Average(values.mean().item(), standard_error, len(values))

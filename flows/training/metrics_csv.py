@@ -30,10 +30,17 @@ class ContinuingWriter(ExperimentWriter):
         return [row for row in csv.DictReader(whole_lines.splitlines()) if None not in row.values()]
 
     def forget_from(self, step: int) -> None:
-        """Drop the earlier rows that a run resumed before `step` logs again."""
-        if self._earlier_rows:
-            self._replace([row for row in self._earlier_rows if int(row["step"]) < step])
+        """Drop the earlier rows from `step` on."""
+        if any(int(row["step"]) >= step for row in self._earlier_rows):
+            self._earlier_rows = [row for row in self._earlier_rows if int(row["step"]) < step]
+            self._replace(self._earlier_rows)
+
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        """Log a row; the first one of a resumed run takes the place of the earlier rows from its step on."""
+        if step is not None:
+            self.forget_from(step)
         self._earlier_rows = []
+        super().log_metrics(metrics_dict, step)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         self._replace(self._read())
@@ -67,8 +74,6 @@ class MetricsCSV(CSVLogger):
         return self._experiment  # type: ignore[return-value]
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Log a row; the first one of a resumed run tells which earlier rows to keep."""
-        if step is not None:
-            self.experiment.forget_from(step)
-        super().log_metrics(metrics, step)
+    def forget_from(self, step: int) -> None:
+        """Drop the rows of an earlier run from `step` on, which a resumed run takes anew; from 0 on all of them."""
+        self.experiment.forget_from(step)

@@ -2,12 +2,20 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+COMMAND = ".hydra"
+"""Where a run folder keeps what Hydra was told: written by `record_command`, as Hydra itself writes too soon."""
 
 NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
 """Beginnings of keys that do not tell runs apart."""
@@ -36,6 +44,18 @@ class Run:
     def is_complete(self) -> bool:
         """Whether it has its results."""
         return self.status == "completed"
+
+
+def record_command(run_dir: Path, cfg: DictConfig) -> None:
+    """Write what the command was told that trains in a folder: `config.yaml`, and `.hydra/` if Hydra was told it."""
+    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    folder = run_dir / COMMAND
+    shutil.rmtree(folder, ignore_errors=True)
+    if HydraConfig.initialized():
+        folder.mkdir()
+        OmegaConf.save(cfg, folder / "config.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": HydraConfig.get()}), folder / "hydra.yaml")
+        OmegaConf.save(HydraConfig.get().overrides.task, folder / "overrides.yaml")
 
 
 def find_runs(folder: Path) -> Iterator[Run]:
@@ -77,9 +97,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
     overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
     if overrides.exists():
-        told = yaml.safe_load(overrides.read_text(encoding="utf-8")) or []
-        pairs = [str(override).lstrip("+~").partition("=") for override in told]
-        settings = {key: _parse(value) for key, _, value in pairs}
+        settings = dict(map(_parse, yaml.safe_load(overrides.read_text(encoding="utf-8")) or []))
     else:
         settings = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8")))) if config.exists() else {}
     run_dir = str(settings.get("run_dir", folder))
@@ -90,12 +108,13 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def _parse(value: str) -> Any:
-    """Return the value of an override, as text where it is no YAML."""
+def _parse(override: str) -> tuple[str, Any]:
+    """Return the key and the value of an override, the value as text where Hydra would not take it."""
+    key, _, text = override.lstrip("+~").partition("=")
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
+        return key, OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return key, text
 
 
 def _leaves(config: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,8 @@
 """How runs are named, and sweeps with their jobs."""
 
 import os
+import secrets
+import shlex
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -11,15 +13,22 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from flows.training.slurm import is_slurm_job
+
+FOLDERS = ("run_dir=", "hydra.run.dir=", "hydra.sweep.dir=")
+"""Beginnings of overrides by which a command says itself where it writes."""
+
 
 def new_run_id() -> str:
-    """Name a run after its SLURM job and step, else its torchrun job, else the time: the same on all its ranks.
+    """Name a run after its SLURM job and step, else its torchrun job: the same on all its ranks. Else after the time.
+
+    The time has a random end, as runs may start in the same second.
 
     Raises:
         ValueError: if the ranks have no name in common.
     """
     environ = os.environ
-    if "SLURM_JOB_ID" in environ:
+    if is_slurm_job():
         return f"slurm-{environ['SLURM_JOB_ID']}-{environ.get('SLURM_STEP_ID', 'batch')}"
     if "TORCHELASTIC_RUN_ID" in environ:
         if environ["TORCHELASTIC_RUN_ID"] == "none":
@@ -27,7 +36,7 @@ def new_run_id() -> str:
         return f"torchrun-{environ['TORCHELASTIC_RUN_ID']}"
     if "NODE_RANK" in environ and "LOCAL_RANK" not in environ:
         raise ValueError("the nodes of one run need a common name: give run_id=NAME on each")
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
 
 
 def run_name(run_dir: str | Path) -> str:
@@ -51,9 +60,21 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-def how_to_resume(run_dir: Path) -> str:
-    """Return the arguments that make the same command go on in a run's folder."""
-    return f"run_id={run_dir.parent.name if is_sweep() else run_dir.name} resume=auto"
+def how_to_resume(run_dir: Path | None = None) -> str:
+    """Return the arguments that make the same command go on in a run's folder: those that named it, and resume=auto.
+
+    A folder that the command gives itself, as by hydra.run.dir, needs no name. Without one it is that of this process.
+    """
+    name = []
+    if HydraConfig.initialized():
+        given = HydraConfig.get().overrides
+        run_dir = run_dir or Path(HydraConfig.get().runtime.output_dir)
+        name = [text for text in given.task if text.startswith("run_id=")]
+        if any(text.startswith(FOLDERS) for text in (*given.task, *given.hydra)):
+            run_dir = None
+    if run_dir is not None and not name:
+        name = [f"run_id={run_dir.parent.name if is_sweep() else run_dir.name}"]
+    return " ".join(map(shlex.quote, [*name, "resume=auto"]))
 
 
 class NameSweep(Callback):

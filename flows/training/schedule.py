@@ -1,5 +1,24 @@
 """The learning rate over a run."""
 
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class Scheduled(LambdaLR):
+    """torch's LambdaLR, but that the learning rates it starts from are the optimizer's, not those of a checkpoint."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore how many steps were taken."""
+        super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
+
+    def set_rates(self) -> None:
+        """Set the learning rates of the step to come, which a checkpoint restored, to those of this schedule."""
+        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
+        self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
+
 
 class WarmupDecay:
     """Linear warm-up, then constant, then linear decay to zero over the last part of the run.

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,25 +15,52 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from flows.training.explain import explain
 from flows.training.interrupted import Interrupted
+from flows.training.provenance import git_commit, project_version
+from flows.training.valid_json import to_json
+
+OF_A_PART = (
+    "status",
+    "error",
+    "first_step",
+    "changed_settings",
+    "steps",
+    "val_bits_per_dim",
+    "test_bits_per_dim",
+    "test_standard_error",
+    "git_commit",
+)
+"""What is kept of a part of a run when another begins."""
 
 
 class RunSummary:
     """`summary.json`: written when the run starts and again when it ends, however it ends.
 
     Use as a context manager: `status` is "running", then "completed", "interrupted" or "failed". Wall seconds add up
-    over the parts of a resumed run.
+    over the parts of a resumed run, and `earlier_parts` tells what came of each. A resumed run leaves the file as it is
+    until it calls `begin`: so one that is refused leaves no trace.
 
     Args:
         path: of the JSON file.
-        resumed: whether what the file says so far is an earlier part of this run.
+        resumed: whether this run goes on with another.
+        earlier: the summary of that one; by default what the file says so far.
         facts: what is known at the start.
     """
 
-    def __init__(self, path: Path, *, resumed: bool, **facts: Any) -> None:
+    def __init__(self, path: Path, *, resumed: bool, earlier: Path | None = None, **facts: Any) -> None:
         self.path = path
-        self._earlier_seconds = read_summary(path).get("wall_seconds", 0.0) if resumed else 0.0
+        before = read_summary(earlier or path) if resumed else {}
+        self._begun = not resumed
+        self._earlier_seconds = before.get("wall_seconds", 0.0)
         self._start = time.perf_counter()
         self.facts: dict[str, Any] = {"status": "running", **facts, **environment()}
+        if before:
+            part = {key: before[key] for key in OF_A_PART if key in before}
+            self.facts["earlier_parts"] = [*before.get("earlier_parts", []), part]
+
+    def begin(self) -> None:
+        """Begin to write, now that it is clear that the run goes on."""
+        self._begun = True
+        self.write()
 
     def update(self, **facts: Any) -> None:
         """Add facts."""
@@ -42,11 +68,13 @@ class RunSummary:
 
     @rank_zero_only
     def write(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all, once the run has begun."""
+        if not self._begun:
+            return
         self.facts["wall_seconds"] = round(self._earlier_seconds + time.perf_counter() - self._start, 2)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(f".{os.getpid()}.partial")  # before ranks know who is first, two may write
-        partial.write_text(json.dumps(self.facts, indent=2) + "\n")
+        partial.write_text(to_json(self.facts) + "\n")
         partial.replace(self.path)
 
     def __enter__(self) -> "RunSummary":
@@ -88,15 +116,6 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "lightning": lightning.__version__,
-        "git_commit": _git_commit(),
+        "version": project_version(),
+        "git_commit": git_commit(),
     }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of this code, marked where files differ from it; None outside a git checkout."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

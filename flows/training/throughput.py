@@ -82,11 +82,15 @@ class Throughput(L.Callback):
 
     def _look_at_limits(self, pl_module: L.LightningModule) -> None:
         totals = self.state_dict()
-        if self.max_images is not None:
-            self.done = min(1.0, totals["images"] / self.max_images)
+        seconds = totals["seconds"]
         if self.max_seconds is not None:  # by the mean of the ranks' clocks
-            seconds = mean_over_ranks(torch.tensor(totals["seconds"], device=pl_module.device)).item()
-            self.done = max(self.done, min(1.0, seconds / self.max_seconds))
+            seconds = mean_over_ranks(torch.tensor(seconds, device=pl_module.device)).item()
+        self.done = self.part_done(totals["images"], seconds)
+
+    def part_done(self, images: int, seconds: float) -> float:
+        """Return how much of a run is done, 0 to 1, by whichever limit is nearer."""
+        parts = ((images, self.max_images), (seconds, self.max_seconds))
+        return min(1.0, max((count / limit for count, limit in parts if limit is not None), default=0.0))
 
     def _count(self, trainer: L.Trainer) -> tuple[int, float, float]:
         """Move the pending images to the totals; return them, their seconds, and those of these spent on waiting."""
@@ -106,10 +110,9 @@ class Throughput(L.Callback):
         return {
             "images": self.images + self._pending_images,
             "seconds": self.seconds + pending_seconds,
-            "done": self.done,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the counts."""
+        """Restore the counts; how much is done follows from the limits of now."""
         self.images, self.seconds = state_dict["images"], state_dict["seconds"]
-        self.done = state_dict["done"]
+        self.done = self.part_done(self.images, self.seconds)

@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from flows.training.run_id import run_name
+
 log = logging.getLogger(__name__)
 
 PROBE = (1, 0.5, 3)
@@ -27,7 +29,7 @@ class UnstoppableWandb(WandbLogger):
     Before the run starts, W&B is asked whether it answers and takes the API key; if not, the run is logged offline, and
     the log says once why, where and how to sync it later. So it does where the end of the run does not get through.
     WANDB_MODE=offline and disabled ask nothing. A run folder keeps the W&B id it was given first, so that a resumed run
-    goes on in its own W&B run. Call `finish` at the end.
+    goes on in its own W&B run; a copy by another name gets its own. Call `finish` at the end.
 
     Args:
         directory: the run folder; files go to `DIR/wandb`.
@@ -106,10 +108,13 @@ class UnstoppableWandb(WandbLogger):
 
     def _kept_id(self) -> str:
         path = Path(self.save_dir or ".") / "wandb" / "run-id"
-        if not path.exists():
+        kept, _, run = path.read_text().partition(" ") if path.exists() else ("", "", "")
+        name = run_name(Path(self.save_dir or ".").absolute())
+        if not kept or run not in ("", name):
+            kept = uuid4().hex[:8]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(uuid4().hex[:8])
-        return path.read_text()
+            path.write_text(f"{kept} {name}")
+        return kept
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Remember where the checkpoints lie."""

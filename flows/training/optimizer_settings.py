@@ -1,0 +1,56 @@
+"""An optimizer that goes on: its moments come from the checkpoint, its settings from the command."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+MakeOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
+
+
+def keep_settings(optimizer: Optimizer) -> None:
+    """Let an optimizer keep its settings when it loads a state, all but the learning rate, which a schedule sets."""
+    optimizer.register_load_state_dict_pre_hook(_with_settings)
+
+
+def _with_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    groups = []
+    for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+        settings = {name: value for name, value in group.items() if name not in ("params", "lr")}
+        groups.append({**saved, **settings})
+    return {**state, "param_groups": groups}
+
+
+def check_optimizer(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]], state: Mapping[str, Any]) -> None:
+    """Check that an optimizer can go on from a state: that it groups and remembers what the one did that left it.
+
+    Args:
+        make: named parameters to optimizer.
+        named: the parameters.
+        state: of the optimizer that went before.
+
+    Raises:
+        ValueError: if it cannot.
+    """
+    parameters = [(name, nn.Parameter(torch.zeros([1] * parameter.dim()))) for name, parameter in named]
+    optimizer = make(parameters)
+    for _, parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    mine = optimizer.state_dict()
+    sizes, saved_sizes = ([len(group["params"]) for group in groups["param_groups"]] for groups in (mine, state))
+    remembered = {key for entries in mine["state"].values() for key in entries}
+    saved = {key for entries in state["state"].values() for key in entries}
+    if sizes != saved_sizes or (saved and remembered != saved):
+        raise ValueError(
+            f"the optimizer of the checkpoint has groups of {_list(saved_sizes)} parameters and remembers "
+            f"{_list(sorted(saved))}, and this one has groups of {_list(sizes)} and remembers "
+            f"{_list(sorted(remembered))}: give optimizer the same settings, or start a new run by another run_id and "
+            "without resume"
+        )
+
+
+def _list(items: Iterable[object]) -> str:
+    return ", ".join(map(str, items)) or "nothing"
