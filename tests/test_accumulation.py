@@ -29,8 +29,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("lost", ["best", "last"])
-@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize(
+    ("step", "lost"),
+    [(3, "last"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((3, "best"), (5, "best"), (5, "last")))],
+)
 def test_resuming_equals_not_stopping(step: int, lost: str, unbroken: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="the machine failed"):
         run_training(tmp_path, *THREE_STEPS, f"+callbacks.crash={{_target_: tests.callbacks.Crash, step: {step}}}")
@@ -39,6 +41,7 @@ def test_resuming_equals_not_stopping(step: int, lost: str, unbroken: Path, tmp_
     assert_same_run(unbroken, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3])
 def test_a_run_that_is_asked_to_stop_within_a_step_finishes_it(step: int, unbroken: Path, tmp_path: Path) -> None:
     ask = f"+callbacks.ask={{_target_: tests.callbacks.Signal, step: {step}, number: {signal.SIGTERM.value}}}"

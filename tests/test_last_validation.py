@@ -8,7 +8,7 @@ import torch
 
 from flows.training import read_summary
 from tests.run import run_training
-from tests.same_run import assert_same_run
+from tests.same_run import assert_same_run, equal
 
 FIVE_STEPS = ["data.batch_size=256", "trainer.max_epochs=3", "callbacks.grids=null", "test=false"]
 """Five batches an epoch."""
@@ -62,7 +62,12 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("each second epoch", "steps within an epoch", "an interval above the run", "a limit of images")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_the_last_step_is_validated_and_none_twice(name: str, tmp_path: Path) -> None:
     overrides, steps = CASES[name]
     bits = run_training(tmp_path, *FIVE_STEPS, *overrides)
@@ -103,3 +108,20 @@ def test_a_resumed_run_validates_as_one_that_never_stopped(name: str, step: int,
     run_training(broken, *settings, "resume=auto")
     assert_same_run(whole, broken)
     assert validated(whole) == validated(broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["trainer.max_steps={}", "callbacks.throughput.max_images={}*256"])
+def test_a_run_that_ended_within_an_epoch_goes_on_as_one_with_the_later_limit(limit: str, tmp_path: Path) -> None:
+    def settings(steps: int) -> list[str]:
+        key, _, value = limit.partition("=")
+        number = steps * 256 if value.endswith("256") else steps
+        return [*FIVE_STEPS, f"{key}={number}", "training.schedule.decay_fraction=0", "trainer.max_epochs=3"]
+
+    run_training(tmp_path / "whole", *settings(13))
+    run_training(tmp_path / "first", *settings(8))
+    run_training(tmp_path / "second", *settings(13), f"resume={tmp_path}/first/checkpoints/last.ckpt")
+    ends = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("whole", "second")]
+    for key in ("epoch", "global_step", "current_model_state", "state_dict", "optimizer_states"):
+        assert equal(ends[0][key], ends[1][key]), key
+    assert validated(tmp_path / "second") == [step for step in validated(tmp_path / "whole") if step > 8]

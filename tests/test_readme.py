@@ -91,6 +91,8 @@ def run(command: list[str]) -> None:
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
         if "model=realnvp" not in overrides and "model.num_steps" not in given:
             extra += ["model.num_steps=1"]
+        if "trainer=gpu" in overrides and not torch.cuda.is_available():
+            extra += ["trainer.accelerator=cpu"]
     elif "num_samples" in given:
         overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
     with initialize_config_dir(CONF, version_base="1.3"):
