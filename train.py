@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
     import lightning as L
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
 warnings.filterwarnings("ignore", message=".*could not find the monitored key")  # resumed at the end of an epoch
@@ -68,6 +67,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     from lightning import seed_everything
     from lightning.pytorch.callbacks import LambdaCallback
 
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import sets another one
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     facts = training.read_summary(run_dir / "summary.json") if cfg.resume == "auto" else {}
     is_complete = facts.get("status") == "completed"

@@ -16,8 +16,9 @@ HEAVY = {"lightning", "torchmetrics", "torchvision", "wandb", "matplotlib", "sci
     [
         (EVERY_NAME, {*HEAVY, "hydra", "data", "flows.training"}),
         ("import sample", {*HEAVY, "data"}),
+        ("import train", {*HEAVY, "data", "torch"}),
     ],
-    ids=["flows", "sample.py"],
+    ids=["flows", "sample.py", "train.py --help"],
 )
 def test_a_start_leaves_out(code: str, unloaded: set[str]) -> None:
     loaded = f"{code}; import sys; print(*sorted({unloaded} & set(sys.modules)))"
