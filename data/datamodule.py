@@ -1,5 +1,6 @@
 """A source of images as Lightning wants it: prepared once, split, and served in a resumable order."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from data.augment import Augment, CentreCrop
 from data.image_set import Batch, ImageSet, Source, Subset
 from data.names import shortened
 from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
+
+logger = logging.getLogger(__name__)
 
 MOST_VAL = 500
 """Training images set aside for validation at most, where no number is given."""
@@ -28,8 +31,8 @@ class ImageData(LightningDataModule):
         batch_size: images of a training batch over all ranks.
         eval_batch_size: images of an evaluation batch over all ranks.
         num_val: training images set aside for validation; some more where variants of an image belong together. None
-            takes the validation images of the source or, where it has none, a tenth of its training images, at most
-            500; give a number only where the source has none.
+            sets aside a tenth, at most 500. A source with validation images of its own has these taken whole instead,
+            and a number is then said not to apply.
         split_seed: picks the images that are set aside.
         seed: of the training order.
         num_workers: processes that load batches, for each loader; 0 loads them in this one.
@@ -108,18 +111,16 @@ class ImageData(LightningDataModule):
         for images in (whole, test, *val):
             self._check(images)
         self.class_names = whole.class_names
-        self.train_set, held = (whole, val[0]) if self._has_own(val) else self._split(whole)
+        if val and self.num_val is not None and self._ranks()[0] == 0:
+            logger.warning(
+                "data.num_val=%d does not apply: %s has validation images of its own (%d), which are taken whole",
+                self.num_val,
+                type(self.source).__name__,
+                len(val[0]),
+            )
+        self.train_set, held = (whole, val[0]) if val else self._split(whole)
         self.val_set = self._cropped(held)
         self.test_set = self._cropped(test)
-
-    def _has_own(self, val: list[ImageSet]) -> bool:
-        """Return whether the source has validation images, unless some are to be set aside beside them."""
-        if val and self.num_val is not None:
-            raise ValueError(
-                f"data.num_val is {self.num_val}, but {type(self.source).__name__} has {len(val[0])} validation images "
-                "of its own: set data.num_val=null to take these"
-            )
-        return bool(val)
 
     def _split(self, whole: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Return the images to train on and those to validate on."""

@@ -63,10 +63,16 @@ def test_training_images_alone_are_split(tmp_path: Path) -> None:
     assert [len(part) for part in (images.train_set, images.val_set, images.test_set)] == [17, 1, 2]
 
 
-def test_a_number_of_validation_images_beside_a_folder_of_them_is_refused(tmp_path: Path) -> None:
+def test_a_number_of_validation_images_beside_a_folder_of_them_is_said_not_to_apply(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make(tmp_path, "train/0.png", "train/1.png", "val/2.png", "test/3.png")
-    with pytest.raises(ValueError, match=r"data\.num_val is 1, .*1 validation images of its own.*num_val=null"):
-        module(tmp_path, num_val=1)
+    images = module(tmp_path, num_val=7)
+    assert (levels(images.train_set), levels(images.val_set)) == ([0, 1], [2])
+    assert "data.num_val=7 does not apply: ImageFolder has validation images of its own (1)" in caplog.text
+    caplog.clear()
+    module(tmp_path)
+    assert not caplog.text
 
 
 def test_splits_of_other_names_are_given(tmp_path: Path) -> None:
