@@ -91,8 +91,9 @@ class _ConvRelu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_more_than_first_order(grad)
         gradients: list[Tensor | None] = []
+        saved = ctx.saved_tensors  # once: each look unpacks all of them, where they are checkpointed or elsewhere
         for place, gain in reversed(list(enumerate(ctx.gains))):
-            x, folded, bias, scale = ctx.saved_tensors[4 * place : 4 * place + 4]
+            x, folded, bias, scale = saved[4 * place : 4 * place + 4]
             grad_bias = grad.sum((0, 2, 3))
             padding, needed = [folded.shape[-1] // 2] * 2, [place > 0 or ctx.needs_input_grad[2], True, False]
             grad, grad_weight, _ = torch.ops.aten.convolution_backward(

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.utils.checkpoint import checkpoint
 
+import flows
 from flows.conditioner import HIDDEN_CONVS, ActNormConv2d, ConvNet
 from flows.conv_relu import ScaledConv2d
 from tests.perturb import perturb
@@ -193,3 +195,22 @@ def test_hooks_on_all_modules_run() -> None:
     finally:
         hook.remove()
     assert seen == [*net, net]
+
+
+@pytest.mark.parametrize("memory_efficient", [False, True])
+def test_activations_may_be_checkpointed_or_offloaded(memory_efficient: bool) -> None:
+    spec = {"image_shape": (1, 4, 4), "num_levels": 1, "num_steps": 2, "hidden_channels": 4}
+    chain = perturb(flows.build("glow", **spec, memory_efficient=memory_efficient), 0.1).multiscale.levels[0]
+    x = torch.randn(2, 1, 4, 4).requires_grad_()
+
+    def gradients(run: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        z, log_det = run(x)
+        return torch.autograd.grad(z.square().sum() + log_det.sum(), [x, *chain.parameters()])
+
+    def offloaded(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autograd.graph.save_on_cpu():
+            return chain(x)
+
+    expected = gradients(chain)
+    torch.testing.assert_close(gradients(partial(checkpoint, chain, use_reentrant=False)), expected)
+    torch.testing.assert_close(gradients(offloaded), expected)
