@@ -232,9 +232,11 @@ def test_mistakes_in_own_files_are_told_as_such(
     assert says in error and "fault of the program" not in error
 
 
-def test_a_model_that_cannot_be_stored_is_refused_before_it_is_trained(typing: Typist) -> None:
-    settings = ["~model", "+model._target_=torch.nn.Linear", "+model.in_features=2", "+model.out_features=2"]
-    assert "training: the model does not say how it was built" in typing("train", *TINY[:1], *TINY[3:], *settings).error
+def test_a_model_that_cannot_be_stored_is_refused_before_it_is_trained(typing: Typist, tmp_path: Path) -> None:
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/own.yaml").write_text("_target_: torch.nn.Linear\nin_features: 2\nout_features: 2\n")
+    refused = typing("train", "--config-dir=conf", "experiment=digits", "model=own")
+    assert "training: the model does not say how it was built" in refused.error
 
 
 def test_a_choice_that_is_not_known_here_is_no_other_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,4 +56,4 @@ def test_it_ends_well(command: str, environment: dict[str, str], tmp_path: Path)
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.returncode == 0 and done.stderr.strip() == "", done.stderr
