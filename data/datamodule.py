@@ -18,6 +18,11 @@ MOST_VAL = 500
 """Training images set aside for validation at most, where no number is given."""
 
 
+def held_out(num_images: int, num_val: int | None) -> int:
+    """Return how many of the training images validation takes where it has none of its own: a tenth by default."""
+    return num_val or max(min(num_images // 10, MOST_VAL), 1)
+
+
 class ImageData(LightningDataModule):
     """Training, validation and test batches of uint8 images.
 
@@ -124,7 +129,7 @@ class ImageData(LightningDataModule):
 
     def _split(self, whole: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Return the images to train on and those to validate on."""
-        num_val = self.num_val or max(min(len(whole) // 10, MOST_VAL), 1)
+        num_val = held_out(len(whole), self.num_val)
         if len(whole) - num_val < self.batch_size:
             raise ValueError(
                 f"{len(whole)} training images are too few for a num_val of {num_val} and a batch of "

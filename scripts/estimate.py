@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
+from data.datamodule import held_out
 from flows.image_flow import ImageFlow
 from flows.training import check_config, command_line
 
@@ -41,6 +42,7 @@ class Cost(NamedTuple):
 
 def estimate(flow: ImageFlow) -> Cost:
     """Count for a flow on the meta device; what a step costs whatever the batch is left out."""
+    flow.initialized = True  # as far as counting goes
     few, many = 64, 128  # so many that what a batch keeps stands above what the weights do
     flops, kept = (b - a for a, b in zip(count(flow, few), count(flow, many), strict=True))
     parameters = sum(parameter.numel() for parameter in flow.parameters())
@@ -133,7 +135,7 @@ def num_devices(trainer: DictConfig) -> int:
 def images_an_epoch(cfg: DictConfig) -> int | None:
     """Return how many images are left to train on, None where only loading the data would tell."""
     num_images = cfg.num_images or getattr(instantiate(cfg.data.source), "num_images", None)
-    return None if num_images is None else num_images - cfg.data.num_val
+    return None if num_images is None else num_images - held_out(num_images, cfg.data.num_val)
 
 
 def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float]) -> dict[str, float]:
@@ -184,7 +186,7 @@ def main(cfg: DictConfig) -> None:
         print("hours an epoch               unknown: give num_images=N, the training images of this data set")
     else:
         print(
-            f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, {cfg.data.num_val:,} held out)"
+            f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, without those for validation)"
         )
     ends = limits(cfg, an_epoch, hours)
     if ends:
