@@ -185,9 +185,7 @@ def main(cfg: DictConfig) -> None:
     if an_epoch is None:
         print("hours an epoch               unknown: give num_images=N, the training images of this data set")
     else:
-        print(
-            f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, without those for validation)"
-        )
+        print(f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, without those for validation)")
     ends = limits(cfg, an_epoch, hours)
     if ends:
         first = min(ends, key=lambda name: ends[name])

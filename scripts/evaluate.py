@@ -69,7 +69,7 @@ def evaluate(
     data.prepare_data()
     data.setup()
     if flow.num_classes is not None and provenance is not None:
-        check_class_names(provenance.class_names, getattr(data, "class_names", None))
+        check_class_names(provenance.class_names, data.class_names)
     loaders = {"train": data.train_eval_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}
     bits, weighted = ImageAverage(), ImageAverage()
     loader = choose("split", loaders, split)()

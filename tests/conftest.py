@@ -1,6 +1,8 @@
 """Shared set-up: one thread, one seed, plain warnings."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,3 +26,20 @@ def double() -> None:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of a run of one epoch with an optimizer, made at the first call: copy it, or leave it alone."""
+    from tests.run import run_training
+    from tests.test_resumed_settings import OPTIMIZERS, SMALL
+
+    made: dict[str, Path] = {}
+
+    def run(optimizer: str = "muon") -> Path:
+        if optimizer not in made:
+            made[optimizer] = tmp_path_factory.mktemp(optimizer)
+            run_training(made[optimizer], *SMALL, *OPTIMIZERS[optimizer], "trainer.max_epochs=1")
+        return made[optimizer]
+
+    return run

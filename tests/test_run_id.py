@@ -1,5 +1,6 @@
 """How runs are named, alone, in sweeps and on several nodes; and what a run that goes on compares."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from flows.training import check_same_settings, is_sweep, new_run_id, run_name, trial_name
+from flows.training import UnstoppableWandb, check_same_settings, is_sweep, new_run_id, run_name, trial_name
 from flows.training.run_id import how_to_resume, sweep_name
 from tests.run import CONF
 
@@ -27,6 +28,24 @@ def test_a_run_is_named_after_what_its_ranks_share(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SLURM_STEP_ID", "3")
     assert new_run_id() == "slurm-12-3"
+
+
+def test_runs_of_an_interactive_job_and_of_one_second_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "NODE_RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert len({new_run_id() for _ in range(100)}) == 100
+
+
+def test_a_copied_run_gets_a_run_of_wandb_of_its_own(tmp_path: Path) -> None:
+    def kept_id(folder: Path) -> str:
+        return UnstoppableWandb(directory=str(folder), project="flows", name="any")._kept_id()
+
+    first = kept_id(tmp_path / "outputs/a")
+    shutil.copytree(tmp_path / "outputs/a", tmp_path / "outputs/b")
+    assert kept_id(tmp_path / "outputs/a") == first
+    assert kept_id(tmp_path / "outputs/b") == kept_id(tmp_path / "outputs/b") != first
 
 
 def test_jobs_of_a_sweep_have_names_of_their_own() -> None:

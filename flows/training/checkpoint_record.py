@@ -67,5 +67,5 @@ class CheckpointRecord(L.Callback):
 
     def with_class_names(self, trainer: L.Trainer) -> Provenance:
         """Return the provenance with the classes of the data, once these are loaded."""
-        names = getattr(trainer.datamodule, "class_names", None)  # type: ignore[attr-defined]
+        names = trainer.datamodule.class_names  # type: ignore[attr-defined]
         return replace(self.provenance, class_names=None if names is None else list(names))

@@ -49,8 +49,8 @@ EFFECTS = {
     # Counts and averages that begin with the run; what the best so far was chosen by.
     "callbacks.ema.*": Effect.REFUSED,
     "callbacks.throughput._target_": Effect.REFUSED,
-    "callbacks.*.monitor": Effect.REFUSED,
-    "callbacks.*.mode": Effect.REFUSED,
+    "callbacks.best.monitor": Effect.REFUSED,
+    "callbacks.best.mode": Effect.REFUSED,
     "callbacks.*": Effect.OBEYED,
     "logger": Effect.OBEYED,
     "logger.*": Effect.OBEYED,
