@@ -18,9 +18,9 @@ class ActNormConv2d(ScaledConv2d, DataDependent):
     """A convolution followed by activation normalisation (Glow's hidden layers)."""
 
     def initialize(self, x: Tensor) -> None:
-        assert self.bias is not None
         bias, log_scale = standardizing_affine(self._conv_forward(x, self.weight, None))
-        self.bias.copy_(bias)
+        if self.bias is not None:
+            self.bias.copy_(bias)
         self.log_scale.copy_(log_scale / self.gain)
 
 

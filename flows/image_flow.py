@@ -91,8 +91,8 @@ class ImageFlow(nn.Module):
             ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64. Whether
                 labels are of a class and noise is in [0, 1) is not looked at, as a GPU would have to wait.
         """
-        self.warn_unless_initialized()
         self.check(images, label)
+        self.warn_unless_initialized(images)
         if noise is None:
             noise = torch.rand(images.shape, device=images.device)
         check_noise(noise, images)
@@ -177,9 +177,9 @@ class ImageFlow(nn.Module):
         parts = torch.split(flat, [math.prod(shape) for shape in self.latent_shapes], dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)]
 
-    def warn_unless_initialized(self) -> None:
-        """Warn, once, of a flow whose data-dependent layers start from anywhere."""
-        if self.initialized or self.warned or torch.compiler.is_compiling():
+    def warn_unless_initialized(self, images: Tensor) -> None:
+        """Warn, once, of a flow whose data-dependent layers start from anywhere; without values all do."""
+        if self.initialized or self.warned or torch.compiler.is_compiling() or images.is_meta:
             return
         self.warned = True
         if any(isinstance(part, DataDependent) for part in self.modules()):

@@ -100,6 +100,11 @@ def test_what_has_nothing_to_initialise_says_nothing(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
+def test_a_flow_without_values_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    make().to("meta").log_prob(images().to("meta"))
+    assert not caplog.records
+
+
 def test_initialising_and_failing_to(caplog: pytest.LogCaptureFixture) -> None:
     flow = make()
     with pytest.raises(ValueError, match="uint8 images"):
