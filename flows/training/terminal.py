@@ -37,7 +37,7 @@ def print_whatever_comes() -> None:
             stream.flush()
             raw = Unheard(number, "w", closefd=False)
             made = io.TextIOWrapper(
-                raw if stream.write_through else io.BufferedWriter(raw),  # type: ignore[type-var]
+                raw if stream.write_through else io.BufferedWriter(raw),
                 stream.encoding,
                 "backslashreplace",
                 line_buffering=stream.line_buffering,
