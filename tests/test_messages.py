@@ -235,7 +235,7 @@ def test_mistakes_in_own_files_are_told_as_such(
 def test_a_model_that_cannot_be_stored_is_refused_before_it_is_trained(typing: Typist, tmp_path: Path) -> None:
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / "conf/model/own.yaml").write_text("_target_: torch.nn.Linear\nin_features: 2\nout_features: 2\n")
-    refused = typing("train", "--config-dir=conf", "experiment=digits", "model=own")
+    refused = typing("train", "--config-dir=conf", "data=digits", "model=own")
     assert "training: the model does not say how it was built" in refused.error
 
 
