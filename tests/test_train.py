@@ -238,7 +238,7 @@ def test_max_steps_in_mid_epoch_still_validates(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_ends_with_a_learning_rate_near_zero(tmp_path: Path) -> None:
-    run_training(tmp_path, "trainer.max_time=00:00:00:01", "trainer.max_epochs=-1", "training.schedule.warmup_steps=0")
+    run_training(tmp_path, "trainer.max_time=00:00:00:02", "trainer.max_epochs=-1", "training.schedule.warmup_steps=0")
     rates = read_metrics(tmp_path, "lr-Muon")
     assert rates[0] == pytest.approx(8e-3)
     assert rates[-1] < 0.2 * rates[0]

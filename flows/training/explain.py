@@ -86,8 +86,6 @@ def explain(error: BaseException, command: str = "train") -> str:
             )
         case UnicodeDecodeError():
             return f"a file to be read as text is not in UTF-8: store it so ({text})"
-        case re.error():
-            return f"{error.pattern!r} is no regular expression ({error}): a * repeats what is before it, as in '.*'"
         case CheckpointError() | ValueError() | OSError() | FloatingPointError() | ImportError():
             return text
         case RuntimeError() if type(error) is RuntimeError:
