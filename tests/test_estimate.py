@@ -57,7 +57,7 @@ def test_what_optimizers_keep_is_counted() -> None:
     assert moments(lambda named: torch.optim.SGD(parameters(named), momentum=0.9), flow) == total
     assert moments(Muon, flow) == kernels + 2 * (total - kernels)
     adam = torch.optim.Adam
-    assert moments(lambda named: decay_scales(named, optimizer=adam, weight_decay=0.1), flow) == 2 * total
+    assert moments(lambda named: decay_scales(named, optimizer=adam, lr=1e-3, weight_decay=0.1), flow) == 2 * total
 
 
 def test_the_number_of_images_is_that_of_the_data() -> None:

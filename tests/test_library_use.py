@@ -175,7 +175,7 @@ def test_a_label_for_a_flow_without_classes_is_refused(flow: ImageFlow) -> None:
         (np.zeros((2, 1, 4, 6)), "got ndarray"),
         ("half", "got 'half'"),
     ],
-    ids=str,
+    ids=["one for all", "no channels", "int64", "numpy", "text"],
 )
 def test_noise_of_the_wrong_kind_is_refused(flow: ImageFlow, noise: Any, says: str) -> None:
     refused(lambda: flow.log_prob(images(), noise=noise), "noise has the shape of the images", says)
@@ -206,7 +206,7 @@ def test_a_temperature_that_is_no_finite_number_of_at_least_0_is_refused(flow: I
 
 
 @pytest.mark.parametrize(
-    "seeds", [16, None, 1.5, "01", [0.0], [1, None], torch.tensor(3), torch.rand(2), torch.Generator(), [[1]]], ids=str
+    "seeds", [16, None, 1.5, "01", [0.0], [1, None], torch.tensor(3), torch.rand(2), torch.Generator(), [[1]]]
 )
 def test_seeds_that_are_no_whole_numbers_are_refused(flow: ImageFlow, seeds: Any) -> None:
     refused(lambda: flow.sample(seeds), "seeds are whole numbers, one for each image, such as range(16)", "got")

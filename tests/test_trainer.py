@@ -203,7 +203,11 @@ def test_a_group_of_objects_is_left_out_by_null(group: str, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py", f"{group}=null", "hydra.output_subdir=null", "hydra.run.dir=."])
     seen: list[Any] = []
-    command_line(str(Path(train.__file__).parent / "conf"), "train")(seen.append)()
+
+    def look(cfg: Any) -> None:
+        seen.append(cfg)
+
+    command_line(str(Path(train.__file__).parent / "conf"), "train")(look)()
     assert group not in seen[0]
 
 

@@ -148,7 +148,7 @@ def save_malicious(folder: Path) -> None:
 
 CHECKPOINTS = {
     "missing checkpoint": sample("ckpt=none.ckpt", says=["none.ckpt does not exist", "outputs/RUN_ID"]),
-    "a folder": sample("ckpt=mine", says=["mine is a folder", ".ckpt or .safetensors"]),
+    "a folder": sample("ckpt=mine", says=["mine is a folder: give mine/best.safetensors"]),
     "zero bytes": sample("ckpt=empty.ckpt", says=["empty.ckpt is empty"], prepare=write("empty.ckpt", b"")),
     "truncated": sample(
         "ckpt=mine/checkpoints/last.ckpt",
