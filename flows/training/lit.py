@@ -21,17 +21,12 @@ from flows.noise import uniform_noise
 from flows.rebuild import DRIFT_LIMIT, largest_drift, least_exact
 from flows.training.checkpoint import SPEC_KEY, newest_checkpoint
 from flows.training.metric import Average, ImageAverage
-from flows.training.optimizer_settings import keep_settings
+from flows.training.optimizer_settings import check_groups, keep_settings
 from flows.training.overrides import override
+from flows.training.precision import check_precision
 from flows.training.ranks import mean_over_ranks
 from flows.training.schedule import Scheduled
 from flows.training.throughput import Throughput
-
-PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
-"""Those of Lightning's that compute in float32 at least, but for the networks of the couplings."""
-
-NOT_NEGATIVE = ("lr", "weight_decay")
-"""Settings of every optimizer."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +75,7 @@ class LitFlow(L.LightningModule):
                 "flows.registry.MODELS, and make it by model._target_=flows.build"
             )
         try:
-            _check_groups(optimizer(flow.named_parameters()))
+            check_groups(optimizer(flow.named_parameters()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"the optimizer refuses its settings, optimizer.*: {error}") from error
         self.flow = flow
@@ -118,23 +113,13 @@ class LitFlow(L.LightningModule):
                 f"model.num_classes is {self.flow.num_classes}, but data.num_classes is {data.num_classes}: "
                 "a class-conditional flow needs labelled data with as many classes"
             )
-        self._check_precision()
+        check_precision(self.flow, self.trainer.precision)
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning moves it later only
             images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
         if self.compiles and stage == "fit":
             self.flow.compile()
-
-    def _check_precision(self) -> None:
-        low = {str(p.dtype) for p in self.flow.parameters() if p.is_floating_point() and torch.finfo(p.dtype).bits < 32}
-        if self.trainer.precision not in PRECISIONS:
-            low.add(f"trainer.precision={self.trainer.precision}")
-        if low:
-            raise ValueError(
-                f"dequantization noise and log-determinants need float32, which {', '.join(sorted(low))} would lower: "
-                "take trainer.precision=bf16-mixed, which lowers the networks of the couplings only, or 32-true"
-            )
 
     def _training_noise(self, index: Tensor) -> Tensor:
         return uniform_noise(index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
@@ -320,11 +305,3 @@ class LitFlow(L.LightningModule):
         x = self.flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
         zs, _ = self.flow.multiscale(x, label)
         return (x - self.flow.multiscale.inverse(zs, label)).abs().max()
-
-
-def _check_groups(optimizer: Optimizer) -> None:
-    """Check what torch lets pass: settings that are not finite, and those of single groups."""
-    for group in optimizer.param_groups:
-        for name, value in group.items():
-            if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or name not in NOT_NEGATIVE)):
-                raise ValueError(f"Invalid {name}: {value}")

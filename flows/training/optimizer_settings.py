@@ -1,5 +1,6 @@
-"""An optimizer that goes on: its moments come from the checkpoint, its settings from the command."""
+"""Settings of an optimizer: in range, and when a run goes on those of the command, beside moments of the checkpoint."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 MakeOptimizer = Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer]
+
+NOT_NEGATIVE = ("lr", "weight_decay")
+"""Settings of every optimizer."""
+
+
+def check_groups(optimizer: Optimizer) -> None:
+    """Raise ValueError for what torch lets pass: settings that are not finite, and those of single groups."""
+    for group in optimizer.param_groups:
+        for name, value in group.items():
+            if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or name not in NOT_NEGATIVE)):
+                raise ValueError(f"Invalid {name}: {value}")
 
 
 def keep_settings(optimizer: Optimizer) -> None:
