@@ -1,9 +1,26 @@
 """Glow-style normalising flows for images: bijections, multi-scale models and their likelihoods.
 
-This package knows no config, logger, file or trainer; `flows.training` does. The names, listed in `__init__.pyi`, are
-imported when they are first used.
+This package knows no config, logger, file or trainer; `flows.training` does.
 """
 
-import lazy_loader
+from flows.autograd import plain_autograd
+from flows.bijection import Bijection
+from flows.chain import Chain
+from flows.glow import Glow
+from flows.image_flow import ImageFlow
+from flows.initialize import initialize
+from flows.likelihood import bits_per_dim
+from flows.realnvp import RealNVP
+from flows.registry import build
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "Bijection",
+    "Chain",
+    "Glow",
+    "ImageFlow",
+    "RealNVP",
+    "bits_per_dim",
+    "build",
+    "initialize",
+    "plain_autograd",
+]

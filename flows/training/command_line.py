@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import flows.training.slurm  # noqa: F401, registers a resolver of configs
+from flows.training.explain import explain
 from flows.training.interrupted import Interrupted
 from flows.training.names import as_text
 from flows.training.overrides import tidy
@@ -71,7 +72,7 @@ def one_sentence(command: str) -> Iterator[None]:
     except Exception as error:
         if os.environ.get(SHOW_TRACEBACK) == "1":
             raise
-        _complain(f"error: {_sentence(error, command)}")
+        _complain(f"error: {explain(error, command)}")
         raise SystemExit(1) from error
 
 
@@ -82,7 +83,7 @@ def one_sentence_of_a_job(command: str) -> Iterator[None]:
         with exit_when_stopped():
             yield
     except Exception as error:
-        _complain(f"job {HydraConfig.get().job.num} failed: {_sentence(error, command)}")
+        _complain(f"job {HydraConfig.get().job.num} failed: {explain(error, command)}")
         raise
 
 
@@ -99,12 +100,6 @@ def exit_when_stopped() -> Iterator[None]:
             _complain("interrupted")
             raise SystemExit(130) from stop
         raise
-
-
-def _sentence(error: Exception, command: str) -> str:
-    from flows.training.explain import explain  # needs torch, which takes seconds
-
-    return explain(error, command)
 
 
 def _complain(sentence: str) -> None:

@@ -1,9 +1,0 @@
-from .autograd import plain_autograd as plain_autograd
-from .bijection import Bijection as Bijection
-from .chain import Chain as Chain
-from .glow import Glow as Glow
-from .image_flow import ImageFlow as ImageFlow
-from .initialize import initialize as initialize
-from .likelihood import bits_per_dim as bits_per_dim
-from .realnvp import RealNVP as RealNVP
-from .registry import build as build
