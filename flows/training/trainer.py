@@ -31,7 +31,7 @@ ABOVE_ZERO = {
 }
 FIXED: dict[str, tuple[Any, str]] = {
     "overfit_batches": (0, "the images have an order of their own; to see a model overfit, train on a folder of few"),
-    "fast_dev_run": (False, "it stores nothing to test; max_steps=1 is a short run"),
+    "fast_dev_run": (False, "it stores nothing to test; trainer.max_steps=1 is a short run"),
     "barebones": (False, "it logs and stores nothing; callbacks.grids=null and logger=null save what time they take"),
     "enable_checkpointing": (True, "the best checkpoint is what is tested"),
     "num_sanity_val_steps": (0, "validation before the first step would see averaged weights that are none yet"),
@@ -99,7 +99,7 @@ def _check_times(settings: Mapping[str, Any]) -> None:
 def _check_fixed(settings: Mapping[str, Any]) -> None:
     for name, (value, why) in FIXED.items():
         if settings[name] not in (None, value):
-            raise ValueError(f"{name} is {value} in all runs, got {settings[name]}: {why}")
+            raise ValueError(f"{name} is {str(value).lower()} in all runs, got {str(settings[name]).lower()}: {why}")
 
 
 def _check_cpu(devices: Any, precision: Any) -> None:
