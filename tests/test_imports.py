@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import cloudpickle
 import pytest
 
+import flows.training
 from tests.command_line import ROOT
 
 HEAVY = {"lightning", "torchmetrics", "torchvision", "wandb", "matplotlib", "scipy"}
@@ -23,3 +25,7 @@ def test_a_start_leaves_out(code: str, unloaded: set[str]) -> None:
     loaded = f"{code}; import sys; print(*sorted({unloaded} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_names_that_are_imported_late_do_not_hinder_pickling() -> None:
+    assert cloudpickle.loads(cloudpickle.dumps(flows.training)) is flows.training

@@ -4,6 +4,13 @@ The names, listed in `__init__.pyi`, are imported when they are first used, so t
 for Lightning.
 """
 
+import copyreg
+import importlib
+import sys
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+# Sweeps send train.py to SLURM pickled, with the modules it uses: this one by its name, as others are.
+copyreg.pickle(type(sys.modules[__name__]), lambda module: (importlib.import_module, (module.__name__,)))
