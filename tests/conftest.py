@@ -22,9 +22,12 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    """Forget how a command that ran inside a test has set up logging."""
+def _as_before() -> Iterator[None]:
+    """Forget what a command that ran inside a test has set in the environment, and how it has set up logging."""
+    environment = dict(os.environ)
     yield
+    os.environ.clear()
+    os.environ.update(environment)
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
     for handler in root.handlers[:]:

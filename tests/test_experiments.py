@@ -113,6 +113,7 @@ SHRUNKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_it_takes_three_steps_at_a_shrunken_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from tests.command_line import Result, Script, run_script
 from tests.same_run import assert_same_run
 from tests.test_wrong_use import TINY
 
+pytestmark = pytest.mark.slow
+
 THREE_EPOCHS = [*TINY, "trainer.max_epochs=3", "data.batch_size=32"]
 """Forty steps each."""
 

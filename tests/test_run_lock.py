@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.command_line import run_script
 from tests.test_graceful_stop import THREE_EPOCHS, start_and_wait_for_steps
 
 
+@pytest.mark.slow
 def test_a_second_run_is_kept_out_of_the_folder_and_let_in_when_the_first_was_killed(tmp_path: Path) -> None:
     first = start_and_wait_for_steps(tmp_path)
     again = [*THREE_EPOCHS, "run_id=mine", "resume=auto"]

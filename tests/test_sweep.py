@@ -9,6 +9,8 @@ from flows.training import read_summary
 from tests.command_line import Result, run_script
 from tests.test_wrong_use import TINY
 
+pytestmark = pytest.mark.slow
+
 
 def sweep(folder: Path, *arguments: str) -> Result:
     return run_script(folder, "train.py", *TINY, *arguments, "run_id=mine", "-m")
@@ -49,7 +51,6 @@ def test_a_search_knows_its_earlier_trials(tmp_path: Path) -> None:
     assert set(found["best_params"]) == {"optimizer.lr", "training.schedule.warmup_steps"}
 
 
-@pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
     diverges = ["optimizer.lr=choice(1e30,1e-3)", "training.schedule.warmup_steps=0", "callbacks.grids=null"]
     result = sweep(tmp_path, "sweep=optuna", *diverges, "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0")

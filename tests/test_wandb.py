@@ -52,6 +52,7 @@ def test_offline_on_request_asks_nobody_and_warns_of_nothing(tmp_path: Path) -> 
     assert pictures(run) == {"samples", "reconstructions"}
 
 
+@pytest.mark.slow
 def test_disabled_asks_nobody_and_writes_nothing(tmp_path: Path) -> None:
     with wandb_server() as server:
         result = train(tmp_path, "run_id=mine", WANDB_MODE="disabled", WANDB_BASE_URL=server.url)
@@ -59,6 +60,7 @@ def test_disabled_asks_nobody_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs/mine/wandb").exists()
 
 
+@pytest.mark.slow
 def test_online_sends_config_metrics_and_pictures_under_the_names_of_the_run(tmp_path: Path) -> None:
     with wandb_server() as server:
         result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url)
@@ -77,12 +79,13 @@ def test_online_sends_config_metrics_and_pictures_under_the_names_of_the_run(tmp
     assert "hidden_channels" in (run / "files/config.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "says"),
     [
-        pytest.param(500, "HTTP 500", id="failing", marks=pytest.mark.slow),
+        pytest.param(500, "HTTP 500", id="failing"),
         pytest.param(401, "Failed to authenticate", id="wrong key"),
-        pytest.param(0, "/graphql", id="silent", marks=pytest.mark.slow),
+        pytest.param(0, "/graphql", id="silent"),
     ],
 )
 def test_a_server_that_does_not_help_means_offline_with_one_warning(status: int, says: str, tmp_path: Path) -> None:
@@ -91,12 +94,13 @@ def test_a_server_that_does_not_help_means_offline_with_one_warning(status: int,
     check_offline(result, tmp_path, says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        pytest.param({"WANDB_BASE_URL": NOWHERE}, "connection refused", marks=pytest.mark.slow, id="refused"),
+        pytest.param({"WANDB_BASE_URL": NOWHERE}, "connection refused", id="refused"),
         pytest.param({"WANDB_API_KEY": ""}, "no API key: run `wandb login` or set WANDB_API_KEY", id="no key"),
-        pytest.param({"WANDB_API_KEY": "short"}, "API key must have 40", marks=pytest.mark.slow, id="no such key"),
+        pytest.param({"WANDB_API_KEY": "short"}, "API key must have 40", id="no such key"),
     ],
 )
 def test_no_network_or_key_means_offline_with_one_warning(
@@ -138,6 +142,7 @@ def test_a_network_lost_in_the_middle_is_said_once_at_the_end(tmp_path: Path) ->
     assert read_summary(tmp_path / "outputs/mine/summary.json")["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_id(tmp_path: Path) -> None:
     options = ["run_id=mine", "resume=auto", "logger.wandb.log_checkpoints=true"]
     train(tmp_path, *options, WANDB_MODE="offline")

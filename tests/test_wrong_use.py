@@ -18,6 +18,8 @@ from tests.command_line import Result, run_script
 from tests.test_checkpoint import Malicious
 from tests.test_image_decoding import COLOURS
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     "experiment=digits",
     "model.hidden_channels=4",
