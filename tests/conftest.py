@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, which the process that hands out the tests need not do
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,6 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -39,6 +39,8 @@ def _as_before() -> Iterator[None]:
 @pytest.fixture
 def double() -> None:
     """Compute in float64 for the length of a test."""
+    import torch
+
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
