@@ -47,6 +47,17 @@ def test_biases_step_as_under_adam_and_kernels_do_not() -> None:
         assert torch.equal(one, other) == ("bias" in name), name
 
 
+def test_the_momentum_is_an_average_that_forgets_slowly() -> None:
+    net = model()
+    optimizer = Muon(net.named_parameters(), lr=0.01, momentum=0.9)
+    expected = torch.zeros_like(net[2].weight)
+    for _ in range(3):
+        backward(net)
+        expected = 0.9 * expected + 0.1 * net[2].weight.grad
+        optimizer.step()
+    torch.testing.assert_close(optimizer.state[net[2].weight]["momentum"], expected)
+
+
 def test_a_step_is_the_orthogonalized_gradient_at_adams_size() -> None:
     net = model()
     before = net[2].weight.detach().clone()
