@@ -21,6 +21,7 @@ from torch.utils.module_tracker import ModuleTracker
 from data.datamodule import held_out
 from flows.image_flow import ImageFlow
 from flows.training import check_config, command_line
+from flows.training.optimizer_settings import try_out
 
 BYTES = 4
 """Of a float32."""
@@ -110,15 +111,10 @@ class Kept:
 
 def moments(make: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer], flow: nn.Module) -> int:
     """Return how many values an optimizer keeps for a flow: seen on parameters of one value in place of each."""
-    names, parameters = zip(*flow.named_parameters(), strict=True)
-    stand_ins = [nn.Parameter(torch.zeros((1,) * parameter.dim())) for parameter in parameters]
-    optimizer = make(list(zip(names, stand_ins, strict=True)))
-    for stand_in in stand_ins:
-        stand_in.grad = torch.zeros_like(stand_in)
-    optimizer.step()
+    optimizer, stand_ins = try_out(make, flow.named_parameters())
     return sum(
         parameter.numel() * sum(key != "step" and isinstance(value, Tensor) for key, value in state.items())
-        for parameter, state in ((p, optimizer.state[s]) for p, s in zip(parameters, stand_ins, strict=True))
+        for parameter, state in ((p, optimizer.state[s]) for p, s in zip(flow.parameters(), stand_ins, strict=True))
     )
 
 
@@ -181,7 +177,8 @@ def main(cfg: DictConfig) -> None:
     print(f"MiB of activations an image  {cost.mebibytes:.1f}")
     print(f"GiB on each device           {sum(parts.values()):.3g} ", end="")
     print(f"({', '.join(f'{name} {gib:.2g}' for name, gib in parts.items())};")
-    print(f"{' ' * 29}data.batch_size={cfg.data.batch_size} on {devices} devices; work space comes on top)")
+    several = "s" * (devices > 1)
+    print(f"{' ' * 29}data.batch_size={cfg.data.batch_size} on {devices} device{several}; work space comes on top)")
     if an_epoch is None:
         print("hours an epoch               unknown: give num_images=N, the training images of this data set")
     else:

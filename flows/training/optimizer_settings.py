@@ -35,6 +35,16 @@ def _with_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any
     return {**state, "param_groups": groups}
 
 
+def try_out(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]]) -> tuple[Optimizer, list[nn.Parameter]]:
+    """Return an optimizer that has taken a step, on parameters of one value in place of each, and these parameters."""
+    stand_ins = [(name, nn.Parameter(torch.zeros([1] * parameter.dim()))) for name, parameter in named]
+    optimizer = make(stand_ins)
+    for _, stand_in in stand_ins:
+        stand_in.grad = torch.zeros_like(stand_in)
+    optimizer.step()
+    return optimizer, [stand_in for _, stand_in in stand_ins]
+
+
 def check_optimizer(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]], state: Mapping[str, Any]) -> None:
     """Check that an optimizer can go on from a state: that it groups and remembers what the one did that left it.
 
@@ -46,12 +56,7 @@ def check_optimizer(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter
     Raises:
         ValueError: if it cannot.
     """
-    parameters = [(name, nn.Parameter(torch.zeros([1] * parameter.dim()))) for name, parameter in named]
-    optimizer = make(parameters)
-    for _, parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    mine = optimizer.state_dict()
+    mine = try_out(make, named)[0].state_dict()
     sizes, saved_sizes = ([len(group["params"]) for group in groups["param_groups"]] for groups in (mine, state))
     remembered = {key for entries in mine["state"].values() for key in entries}
     saved = {key for entries in state["state"].values() for key in entries}
