@@ -15,7 +15,7 @@ demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it, dra
 	@echo "outputs/demo/sampled/grid.png: samples, a row each at temperature 0.5, 0.7, 0.85, 1"
 	@echo "outputs/demo/real.png: real images to compare with"
 
-test: .venv/test ## run the quick tests, on all cores; ARGS="tests/test_sample.py -k seed" for some of them
+test: .venv/test ## run the quick tests, on all cores; ARGS="tests/commands/test_sample.py -k seed" for some of them
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-all: .venv/test ## run the slow tests too; those of ranks, SLURM and faults then have the machine to themselves

@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from flows import training
-from flows.training.command_line import command_line
+from flows.training.command.command_line import command_line
 
 if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
     import lightning as L
@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> float:
     if not str(cfg.run_id).strip("./ "):
         raise ValueError(f"run_id is {cfg.run_id!r}: give the run a name, or leave run_id out")
     run_dir = Path(cfg.run_dir)
-    with training.hold(run_dir):
+    with training.hold_run_folder(run_dir):
         facts = run(cfg, run_dir)
     if training.is_first_rank():
         training.report(facts, run_dir)
@@ -159,12 +159,11 @@ def build_trainer(cfg: DictConfig, *first: L.Callback) -> L.Trainer:
     for group in ("callbacks", "logger"):
         if group in cfg.trainer:
             raise ValueError(f"trainer.{group} is made from {group}: set {group}=null or {group}.NAME in its place")
-    return instantiate(
-        cfg.trainer, callbacks=[*first, *objects(cfg.get("callbacks"))], logger=objects(cfg.get("logger"))
-    )
+    callbacks = [*first, *instantiate_all(cfg.get("callbacks"))]
+    return instantiate(cfg.trainer, callbacks=callbacks, logger=instantiate_all(cfg.get("logger")))
 
 
-def objects(group: DictConfig | None) -> list[Any]:
+def instantiate_all(group: DictConfig | None) -> list[Any]:
     """Instantiate a group of named objects, leaving out those set to null."""
     made = instantiate(group, _convert_="all") if group else {}
     for name, item in made.items():

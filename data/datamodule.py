@@ -8,8 +8,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data.augment import Augment, CentreCrop
+from data.files.names import shortened
 from data.image_set import Batch, ImageSet, Source, Subset
-from data.names import shortened
 from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
 
 logger = logging.getLogger(__name__)

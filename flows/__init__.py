@@ -5,13 +5,13 @@ This package knows no config, logger, file or trainer; `flows.training` does.
 
 from flows.autograd import plain_autograd
 from flows.bijection import Bijection
-from flows.chain import Chain
-from flows.glow import Glow
+from flows.bijections.chain import Chain
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim
-from flows.realnvp import RealNVP
-from flows.registry import build
+from flows.models.glow import Glow
+from flows.models.realnvp import RealNVP
+from flows.models.registry import build
 
 __all__ = [
     "Bijection",

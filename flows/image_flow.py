@@ -41,7 +41,7 @@ class ImageFlow(nn.Module):
     spec: dict[str, Any]
     """`name` and arguments for `flows.build`; plain data, set by `flows.build`."""
 
-    memory_efficient = False
+    memory_flat = False
     """Whether it trains in memory that does not grow with its depth; set by `flows.build`."""
 
     initialized = False

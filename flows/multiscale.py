@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
+from flows.bijections.reshape import channels_last
 from flows.prior import Split, TopPrior
-from flows.reshape import channels_last
 
 
 class Multiscale(nn.Module):

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain_conv
+from flows.bijections.elementwise import Affine
+from flows.bijections.mask import ChannelMask
+from flows.bijections.reshape import Squeeze
+from flows.bijections.scale import BoundedScale
 from flows.dequantize import GRID, Dequantize, on_grid
-from flows.elementwise import Affine
-from flows.mask import ChannelMask
-from flows.reshape import Squeeze
-from flows.scale import BoundedScale
+from flows.networks.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain_conv
 
 
 class VariationalDequantize(Dequantize):

@@ -3,7 +3,7 @@
 Examples:
     python scripts/estimate.py experiment=glow_cifar10
     python scripts/estimate.py experiment=glow_imagenet64 trainer=ddp trainer.devices=8 tflops=50
-    python scripts/estimate.py experiment=glow_lsun num_images=3033042 model.memory_efficient=true
+    python scripts/estimate.py experiment=glow_lsun num_images=3033042 model.memory_flat=true
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from torch.utils.module_tracker import ModuleTracker
 from data.datamodule import held_out
 from flows.image_flow import ImageFlow
 from flows.training import check_config, command_line
-from flows.training.optimizer_settings import try_out
+from flows.training.optimizers.settings import try_out
 
 BYTES = 4
 """Of a float32."""

@@ -49,8 +49,8 @@ def double() -> None:
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return the folder of a run of one epoch with an optimizer, made at the first call: copy it, or leave it alone."""
-    from tests.run import run_training
-    from tests.test_resumed_settings import OPTIMIZERS, SMALL
+    from tests.support.run import run_training
+    from tests.training.run.test_resumed_settings import OPTIMIZERS, SMALL
 
     made: dict[str, Path] = {}
 

@@ -1,10 +1,12 @@
 """Training and evaluation steps of a flow."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -12,21 +14,23 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from data import Batch
 from flows.arguments import choose, require_positive
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
+from flows.memory.drift import DRIFT_LIMIT, largest_drift, least_exact
 from flows.noise import uniform_noise
-from flows.rebuild import DRIFT_LIMIT, largest_drift, least_exact
-from flows.training.checkpoint import SPEC_KEY, newest_checkpoint
+from flows.training.callbacks.throughput import Throughput
+from flows.training.command.overrides import override
+from flows.training.machine.precision import check_precision
+from flows.training.machine.ranks import mean_over_ranks
 from flows.training.metric import Average, ImageAverage
-from flows.training.optimizer_settings import check_groups, keep_settings
-from flows.training.overrides import override
-from flows.training.precision import check_precision
-from flows.training.ranks import mean_over_ranks
-from flows.training.schedule import Scheduled
-from flows.training.throughput import Throughput
+from flows.training.optimizers.schedule import Scheduled
+from flows.training.optimizers.settings import check_groups, keep_settings
+from flows.training.run.checkpoint import SPEC_KEY, newest_checkpoint
+
+if TYPE_CHECKING:  # at run time `data` may be another package, of users
+    from data import Batch
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class LitFlow(L.LightningModule):
         if not isinstance(getattr(flow, "spec", None), dict):
             raise ValueError(
                 "the model does not say how it was built, so its checkpoints could not be read: put its class into "
-                "flows.registry.MODELS, and make it by model._target_=flows.build"
+                "flows.models.registry.MODELS, and make it by model._target_=flows.build"
             )
         try:
             check_groups(optimizer(flow.named_parameters()))
@@ -143,7 +147,7 @@ class LitFlow(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Watch what memory-flat training rebuilds."""
-        if self.flow.memory_efficient and (drift := largest_drift(self.flow)) is not None:
+        if self.flow.memory_flat and (drift := largest_drift(self.flow)) is not None:
             self.log("train/reconstruction_drift", drift, batch_size=1)
             if self.global_step % self.trainer.log_every_n_steps == 0 and not self.warned_of_drift:  # type: ignore[attr-defined]
                 self._warn_of_drift(drift.item(), batch)
@@ -156,7 +160,7 @@ class LitFlow(L.LightningModule):
         name, error = least_exact(self.flow, images, self.label(labels), self._training_noise(index))
         log.warning(
             "after step %d inputs are rebuilt with an error of %.2g, and gradients suffer: the layer that rebuilds its "
-            "own input worst is %s, with %.2g; set model.memory_efficient=false or a lower optimizer.lr",
+            "own input worst is %s, with %.2g; set model.memory_flat=false or a lower optimizer.lr",
             self.global_step,
             drift,
             name,

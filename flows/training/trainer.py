@@ -9,9 +9,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from flows.training.loops import ResumableLoop
+from flows.training.machine.slurm import is_slurm_task
+from flows.training.run.checkpoint_io import WholeCheckpointIO
 
 AT_LEAST = {
     "max_epochs": -1,
@@ -107,3 +110,8 @@ def _check_cpu(devices: Any, precision: Any) -> None:
         raise ValueError(f"devices is the number of processes on the CPU, at least 1, got {devices}")
     if str(precision) in ("16", "16-mixed"):
         raise ValueError(f"precision {precision} is for GPUs: take bf16-mixed on the CPU")
+
+
+def trainer_plugins() -> list[Any]:
+    """Return plugins for the trainer: whole checkpoints, and SLURM without Lightning's requeueing (`GracefulStop`)."""
+    return [WholeCheckpointIO(), *([SLURMEnvironment(auto_requeue=False)] if is_slurm_task() else [])]

@@ -32,32 +32,32 @@ def main() -> None:
     parser.add_argument("--trial", nargs=2, help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.trial:
-        num_steps, memory_efficient = told.trial
-        step(int(num_steps), memory_efficient == "True", told.gib)
+        num_steps, memory_flat = told.trial
+        step(int(num_steps), memory_flat == "True", told.gib)
         return
-    for memory_efficient in (False, True):
-        print(f"memory_efficient={memory_efficient}: K={deepest(memory_efficient, told.gib)} in {told.gib:g} GiB")
+    for memory_flat in (False, True):
+        print(f"memory_flat={memory_flat}: K={deepest(memory_flat, told.gib)} in {told.gib:g} GiB")
 
 
-def deepest(memory_efficient: bool, gib: float) -> int:
+def deepest(memory_flat: bool, gib: float) -> int:
     """Return the largest K that fits, to 2%: doubling, then bisection."""
     fits, fails = 0, 8
-    while trial(fails, memory_efficient, gib):
+    while trial(fails, memory_flat, gib):
         fits, fails = fails, 2 * fails
     while fails - fits > max(1, fits // 50):
         middle = (fits + fails) // 2
-        fits, fails = (middle, fails) if trial(middle, memory_efficient, gib) else (fits, middle)
+        fits, fails = (middle, fails) if trial(middle, memory_flat, gib) else (fits, middle)
     return fits
 
 
-def trial(num_steps: int, memory_efficient: bool, gib: float) -> bool:
+def trial(num_steps: int, memory_flat: bool, gib: float) -> bool:
     """Return whether training with K steps a level fits.
 
     Raises:
         CalledProcessError: if it fails for another reason than want of memory.
     """
     command = [sys.executable, "-m", "scripts.benchmark.deepest", "--gib", str(gib), "--trial"]
-    done = subprocess.run([*command, str(num_steps), str(memory_efficient)], cwd=ROOT, stderr=subprocess.PIPE)
+    done = subprocess.run([*command, str(num_steps), str(memory_flat)], cwd=ROOT, stderr=subprocess.PIPE)
     if done.returncode not in (0, OUT_OF_MEMORY, -signal.SIGABRT):
         sys.stderr.buffer.write(done.stderr)
         done.check_returncode()
@@ -65,12 +65,12 @@ def trial(num_steps: int, memory_efficient: bool, gib: float) -> bool:
     return done.returncode == 0
 
 
-def step(num_steps: int, memory_efficient: bool, gib: float) -> None:
+def step(num_steps: int, memory_flat: bool, gib: float) -> None:
     """Take two training steps within the limit."""
     limit = int(gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     shape = replace(SHAPE, num_steps=num_steps)
-    builder = partial(our_glow, memory_efficient=memory_efficient)
+    builder = partial(our_glow, memory_flat=memory_flat)
     try:
         images = draw_images(shape, torch.device("cpu"))
         take = training_step(built(builder, shape, images[:4], "channels_last"), images)

@@ -19,7 +19,7 @@ AXES = {
     "hidden_channels": ("width", [32, 64, 128, 256]),
     "side": ("side of the image", [16, 32, 64, 128]),
 }
-FLAT = f"{OURS}, memory_efficient"
+FLAT = f"{OURS}, memory_flat"
 
 
 def measure_growth(
@@ -29,7 +29,7 @@ def measure_growth(
 
     A point that does not fit into memory has the key "failed" in place of the last two.
     """
-    everyone = {**builders, FLAT: lambda **model: builders[OURS](**model, memory_efficient=True)}
+    everyone = {**builders, FLAT: lambda **model: builders[OURS](**model, memory_flat=True)}
     points: dict[str, list[dict[str, Any]]] = {axis: [] for axis in AXES}
     for axis, (label, sizes) in AXES.items():
         for size in sizes:

@@ -7,7 +7,7 @@ from FrEIA.modules import AllInOneBlock, InvertibleModule, IRevNetDownsampling
 from torch import Tensor
 
 from flows.bijection import Bijection
-from flows.chain import Chain
+from flows.bijections.chain import Chain
 from flows.image_flow import ImageFlow
 from scripts.peers.frame import framed, network
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from flows import build
 from flows.arguments import check_image_shape, choose, require_positive
+from flows.bijections.preprocess import PREPROCESSES
 from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
-from flows.preprocess import PREPROCESSES
-from flows.registry import MODELS
+from flows.models.registry import MODELS
 
 __all__ = ["NormflowsGlow", "build"]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.command_line import run_script
+from tests.support.command_line import run_script
 
 
 class Entry(NamedTuple):

@@ -29,9 +29,9 @@ def save_half(checkpoint: Any, file: Any) -> None:
 
 
 POINTS = {
-    "half-way": ("flows.training.checkpoint_io.torch.save", save_half),
-    "before the renaming": ("flows.training.checkpoint_io.Path.replace", die),
-    "after the renaming": ("flows.training.checkpoint_io._sync", die),
+    "half-way": ("flows.training.run.checkpoint_io.torch.save", save_half),
+    "before the renaming": ("flows.training.run.checkpoint_io.Path.replace", die),
+    "after the renaming": ("flows.training.run.checkpoint_io._sync", die),
 }
 """What to put in place of what, to die there."""
 

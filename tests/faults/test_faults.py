@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.command_line import Script, run_script
 from tests.faults.conftest import Record
-from tests.progress import last_step, stored_step, wait_for_step
-from tests.run import TINY
-from tests.same_run import assert_same_run
+from tests.support.command_line import Script, run_script
+from tests.support.progress import last_step, stored_step, wait_for_step
+from tests.support.run import TINY
+from tests.support.same_run import assert_same_run
 
 pytestmark = pytest.mark.faults
 
 RUN = [*TINY, "model.num_steps=1", "trainer.max_epochs=3"]
 """Forty steps an epoch."""
-SLOW = "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.02}"
+SLOW = "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.02}"
 MINE = ["run_id=mine", "resume=auto"]
 
 
@@ -196,7 +196,7 @@ def test_data_worker_killed(photos: Path, tmp_path: Path, unbroken: Callable[...
 
 
 def test_gradient_not_finite(tmp_path: Path, unbroken: Callable[..., Path], record: Record) -> None:
-    damage = "+callbacks.damage={_target_: tests.callbacks.DamageGradient, step: 57}"
+    damage = "+callbacks.damage={_target_: tests.support.callbacks.DamageGradient, step: 57}"
     run_dir, result = tmp_path / "outputs/mine", run_script(tmp_path, "train.py", *RUN, *MINE, damage)
     assert result.exit_code == 1
     assert "training diverged at step 57" in result.error and "last.ckpt" in result.error
@@ -224,7 +224,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("hangs", [False, True], ids=["in training", "others hang"])
 def test_rank_killed(rank: int, hangs: bool, tmp_path: Path, unbroken: Callable[..., Path], record: Record) -> None:
     """With gloo the other ranks notice the loss; with NCCL they would hang, which `others hang` stands for."""
-    hang = ["+callbacks.hang={_target_: tests.callbacks.Hang, step: 50}"] if hangs else []
+    hang = ["+callbacks.hang={_target_: tests.support.callbacks.Hang, step: 50}"] if hangs else []
     run_dir, script = tmp_path / "outputs/mine", start(tmp_path, *DDP, *hang, environment={"PYTHONWARNINGS": "ignore"})
     wait_for_step(run_dir, 49 if hangs else 50)
     (second,) = children(script)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import Script, run_script
 from tests.faults.conftest import Record
 from tests.faults.dying import POINTS
-from tests.progress import last_step, stored_step, wait_for_step
-from tests.run import TINY
-from tests.same_run import assert_same_run
+from tests.support.command_line import Script, run_script
+from tests.support.progress import last_step, stored_step, wait_for_step
+from tests.support.run import TINY
+from tests.support.same_run import assert_same_run
 
 pytestmark = pytest.mark.faults
 
@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("KILLS", "8"))
 STEPS_A_KILL = 16
 RUN = [*TINY, "model.num_steps=1", f"trainer.max_epochs={KILLS * STEPS_A_KILL // 40}"]
 OFTEN = ["callbacks.last_minutes.train_time_interval.minutes=0.003"]
-SLOW = "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.02}"
+SLOW = "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.02}"
 WAYS = ["at a step", "half-way", "at a time", "before the renaming", "at a step", "after the renaming"]
 
 

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.command_line import ROOT
-from tests.progress import SECONDS, wait_for_step
+from tests.support.command_line import ROOT
+from tests.support.progress import SECONDS, wait_for_step
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 
@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),  # for tests.callbacks
+        "PYTHONPATH": str(ROOT),  # for tests.support.callbacks
         "PYTHONWARNINGS": "ignore",
         "OMP_NUM_THREADS": "1",
     }

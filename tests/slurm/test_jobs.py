@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from flows.training import read_summary
-from tests.command_line import run_script
-from tests.run import TINY
-from tests.same_run import assert_same_run
 from tests.slurm.job import Job, call
+from tests.support.command_line import run_script
+from tests.support.run import TINY
+from tests.support.same_run import assert_same_run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SCRIPT = "scripts/slurm/train.sbatch"
 RUN = [*TINY, "model.num_steps=1", "optimizer=adam", "trainer.max_epochs=3", "trainer.accelerator=cpu"]
 """120 steps, three epochs; Muon's steps, alike in all directions, would carry rounding into every weight."""
-SLOW = [*RUN, "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.1}"]
+SLOW = [*RUN, "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.1}"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_job_at_its_time_limit_is_requeued_and_ends_like_an_uninterrupted_one(
     tmp_path: Path, one_process: Path
 ) -> None:
     """A minute is the shortest limit; SLURM warns 30 s sooner than asked, or up to 60: 20 to 50 s after the start."""
-    longer = [*RUN, "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.4}"]
+    longer = [*RUN, "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.4}"]
     job = Job(tmp_path, "--time=1", "--signal=SIGUSR1@10", SCRIPT, *longer)
     assert job.wait() == "COMPLETED", job.log
     assert job.restarts() >= 1

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from flows.training import read_summary
-from tests.command_line import ROOT, run_script
-from tests.progress import SECONDS, wait_for_step
-from tests.run import TINY
-from tests.same_run import assert_same_run
 from tests.slurm.job import Job, call, environment
+from tests.support.command_line import ROOT, run_script
+from tests.support.progress import SECONDS, wait_for_step
+from tests.support.run import TINY
+from tests.support.same_run import assert_same_run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
@@ -57,7 +57,7 @@ def test_a_job_that_fails_does_not_end_the_others_and_is_reported(tmp_path: Path
 def test_a_job_of_a_sweep_that_is_warned_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     alone = run_script(tmp_path, "train.py", *RUN, "trainer.max_epochs=3", "run_id=alone")
     assert alone.exit_code == 0, alone.stderr
-    slow = "+callbacks.slow={_target_: tests.callbacks.Slow, seconds: 0.1}"
+    slow = "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.1}"
     run_dir = tmp_path / "multirun/mine/0"
     with sweep(tmp_path, *RUN, "trainer.max_epochs=3", slow, "seed=0,1") as started:
         wait_for_step(run_dir, 50)

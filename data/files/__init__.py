@@ -1,0 +1,1 @@
+"""Files: finding, downloading, unpacking and decoding them."""

@@ -1,0 +1,178 @@
+"""From an image file of any kind to pixels of one shape."""
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+from PIL.ImageFile import ImageFile
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from data.files.formats import NotAnImageError, is_fault_of_the_machine, open_image
+from data.files.metadata import without_metadata
+from data.files.names import printable
+
+MODES = {1: "L", 3: "RGB"}
+MAX_PIXELS = 89_478_485
+"""Of one image, unless more are allowed: a quarter of a GiB in colour, from which Pillow warns on."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its Exif orientation."""
+QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""The filter of Pillow's warnings: they are of metadata, or of sizes, which are checked here."""
+
+
+def check_shape(image_shape: Sequence[int], crop: int | None = None) -> tuple[int, int, int]:
+    """Return the (C, H, W) that images are to be brought to, after a central square of `crop` pixels is cut out.
+
+    Raises:
+        ValueError: if it is not three sizes, C is neither that of grey nor of colour, or the square is empty.
+    """
+    if len(image_shape) != 3 or image_shape[0] not in MODES or min(image_shape) < 1:
+        raise ValueError(f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}")
+    if crop is not None and crop < 1:
+        raise ValueError(f"crop must be at least 1 pixel, or null to take the whole image, got {crop}")
+    return image_shape[0], image_shape[1], image_shape[2]
+
+
+def decode(
+    path: Path,
+    image_shape: tuple[int, int, int],
+    *,
+    crop: int | None = None,
+    enlarge: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
+) -> Tensor:
+    """Return the first frame of an image file, upright, on white, scaled to cover a shape and cropped at the centre.
+
+    Args:
+        path: the file.
+        image_shape: (C, H, W); C is 1 for grey, 3 for colour.
+        crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
+        enlarge: whether to scale up images that are too small.
+        max_pixels: the most that an image may have; None for no limit.
+
+    Returns:
+        uint8 `(C, H, W)`.
+
+    Raises:
+        NotAnImageError: a ValueError, if no decoder opens it; the message names the file.
+        ValueError: if it cannot be decoded, is too small or too large; the message names the file.
+        OSError: if the disk or the network fails.
+    """
+    channels, height, width = image_shape
+    name = printable(path)
+    if not os.path.isfile(path):
+        what = "no file" if os.path.exists(path) else "a link to nothing" if path.is_symlink() else "gone"
+        raise NotAnImageError(f"{name} is {what}")
+    if path.stat().st_size == 0:
+        raise NotAnImageError(f"{name} is empty")
+    try:
+        image = read_pixels(path, MODES[channels], max_pixels)
+    except PermissionError as error:
+        raise NotAnImageError(f"{name} may not be read: change its permissions") from error
+    except NotAnImageError as error:
+        raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
+            f"({error})"
+        ) from error
+    except Exception as error:  # decoders raise what they like
+        if is_fault_of_the_machine(error):
+            raise
+        reason = printable(str(error) or type(error).__name__).rstrip(".")
+        raise ValueError(f"{name} cannot be decoded: {reason}") from error
+    if crop is not None:
+        check_size(path, image, crop, crop)
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
+    if not enlarge:
+        check_size(path, image, width, height)
+    fitted: Tensor = pil_to_tensor(ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR))
+    return fitted
+
+
+def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
+    """Return an image upright in 8-bit grey ("L") or colour ("RGB"), though its metadata may be damaged.
+
+    Raises:
+        NotAnImageError: if no decoder opens it.
+        Exception: of any kind, if it cannot be decoded.
+    """
+    if QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def read(file: BinaryIO) -> Image.Image:
+        image = open_image(file, path)
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            raise ValueError(
+                f"its {image.width}x{image.height} pixels are more than {max_pixels}, as those of a decompression bomb "
+                f"would be; if it is sound, set data.source.max_pixels={image.width * image.height}, or null"
+            )
+        return flatten(upright(image), mode)
+
+    with path.open("rb") as file:
+        try:
+            return read(file)
+        except Exception as error:
+            if is_fault_of_the_machine(error):
+                raise
+            file.seek(0)
+            bare = without_metadata(file.read())
+            if bare is None:
+                raise
+            try:
+                return read(BytesIO(bare))
+            except Exception:
+                raise error from None
+
+
+def upright(image: ImageFile) -> Image.Image:
+    """Return an image turned as its metadata say, if they can be read."""
+    image.load()
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # whatever is wrong with them
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def check_size(path: Path, image: Image.Image, width: int, height: int) -> None:
+    """Raise ValueError, naming the file, unless an image has at least this size."""
+    if image.width < width or image.height < height:
+        raise ValueError(
+            f"{printable(path)} is too small: {image.width}x{image.height} (W x H) where {width}x{height} are needed"
+        )
+
+
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image of any mode as 8-bit grey ("L") or colour ("RGB"), transparent parts on white.
+
+    Raises:
+        ValueError: if its levels are floating-point or do not fit in 16 bits.
+    """
+    if image.mode.startswith("I"):
+        levels = np.asarray(image, dtype=np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError("its grey levels do not fit in 16 bits")
+        image = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point grey levels have no known range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)

@@ -1,0 +1,202 @@
+"""Images that stay in their files until they are asked for, and which of the files are fit for use."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import PIL
+import torch
+from filelock import FileLock
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from torch import Tensor
+
+from data.files.formats import NotAnImageError, is_named_like_an_image
+from data.files.names import printable
+from data.image_set import Batch, ImageSet
+
+logger = logging.getLogger(__name__)
+
+WORTH_A_BAR = 2000
+"""Files to check from which on a progress bar is shown."""
+LONGEST_NAME = 50
+"""Characters of the folder's name in that of its index."""
+
+
+class ImageFiles(ImageSet):
+    """Image files below a folder, decoded when they are asked for.
+
+    Reading one that cannot be decoded any more raises ValueError, with the file's name.
+
+    Args:
+        root: the folder.
+        paths: relative to root.
+        labels: int64 `(N,)`, -1 where an image has none.
+        image_shape: (C, H, W) of what `read` returns.
+        read: a file to uint8 `(C, H, W)`.
+        groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
+        class_names: what each label stands for; None where labels have no names.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        paths: list[Path],
+        labels: Tensor,
+        image_shape: tuple[int, int, int],
+        read: Callable[[Path], Tensor],
+        groups: Tensor | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
+        self.root = root
+        self.groups = groups
+        self.class_names = class_names
+        self.paths = paths
+        self.labels = labels
+        self.shape = image_shape
+        self.read = read
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.shape
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        index = torch.tensor(rows, dtype=torch.long)
+        try:
+            images = [self.read(self.root / self.paths[row]) for row in rows]
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, though it was fit for use when the images were checked: put it back as it was, and go on "
+                "with resume=auto"
+            ) from error
+        return Batch(torch.stack(images), self.labels[index], index)
+
+
+class Unfit(NamedTuple):
+    """Why a file is of no use, and whether it is an image at all, by its name or by its content."""
+
+    reason: str
+    is_image: bool
+
+
+Verdict = list[Any]
+"""Size and time of a file, why it is unfit (None if it is fit), and whether it is an image."""
+
+
+def damaged_images(
+    root: Path, paths: Iterable[Path], read: Callable[[Path], Tensor], settings: str, index_dir: Path
+) -> dict[Path, Unfit]:
+    """Return why each file that cannot be read cannot; every file is decoded once, and the verdict kept in an index.
+
+    A file is decoded again when its size, its time of change (of permissions too), Pillow or the settings differ.
+
+    Args:
+        root: the folder.
+        paths: relative to root.
+        read: raises ValueError for a file that is unfit, NotAnImageError for one that is no image.
+        settings: whatever the verdicts depend on beside the file.
+        index_dir: where the index goes; never into the folder itself.
+
+    Raises:
+        OSError: if the disk or the network fails; what was found until then is kept.
+    """
+    key = os.fsencode(root.absolute()) + f" {settings} {PIL.__version__}".encode()
+    index = index_dir / f"{root.name[:LONGEST_NAME]}-{sha256(key).hexdigest()[:16]}.json"
+    stamps = {str(path): _stamp(root / path) for path in paths}
+    known = _recall(index)
+    if _unknown(stamps, known):
+        with _locked(index):
+            known = _recall(index)
+            fresh = _unknown(stamps, known)
+            known = {path: known[path] for path in stamps.keys() - {*fresh}}
+            try:
+                for path, verdict in zip(fresh, _check(root, fresh, read), strict=True):
+                    known[path] = [*stamps[path], *verdict]
+            finally:
+                if fresh:
+                    _store(index, {path: known[path] for path in stamps if path in known})
+    verdicts = {path: known[path][2:] for path in stamps}
+    return {Path(path): Unfit(*verdict) for path, verdict in verdicts.items() if verdict[0] is not None}
+
+
+def _unknown(stamps: dict[str, list[int]], known: dict[str, Verdict]) -> list[str]:
+    return [path for path, stamp in stamps.items() if known.get(path, [])[:2] != stamp]
+
+
+@contextmanager
+def _locked(index: Path) -> Iterator[None]:
+    """Let one process at a time check the images, so that the others find what it has found."""
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(index.with_suffix(".lock"))
+        lock.acquire()
+    except OSError:  # `_store` tells of it
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _recall(index: Path) -> dict[str, Verdict]:
+    """Return the verdict on each file, on none where the index is missing or damaged."""
+    try:
+        return {
+            path: [size, time, reason, is_image]
+            for path, (size, time, reason, is_image) in json.loads(index.read_text()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return size in bytes and time of change, -1 for a link to nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [status.st_size, status.st_ctime_ns]
+
+
+def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iterator[tuple[str | None, bool]]:
+    """Return what is wrong with each file, None for nothing, and whether it is an image."""
+
+    def verdict(path: str) -> tuple[str | None, bool]:
+        try:
+            read(root / path)
+        except NotAnImageError as error:
+            return str(error), is_named_like_an_image(Path(path))
+        except ValueError as error:
+            return str(error), True
+        return None, True
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from track(
+            pool.map(verdict, paths),
+            f"checking {escape(printable(root))}",
+            total=len(paths),
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(paths) < WORTH_A_BAR,
+        )
+
+
+def _store(index: Path, known: dict[str, Verdict]) -> None:
+    partial = index.with_suffix(f".{uuid4().hex}.partial")  # others may write, too, where there are no locks
+    try:
+        partial.write_text(json.dumps(known))
+        partial.replace(index)
+    except OSError as error:
+        logger.warning("images are checked anew in every process, as the outcome cannot be kept: %s", error)
+        with suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,135 @@
+"""The files below a folder: each real folder and each linked file once, without those of systems and tools."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.files.formats import is_named_like_an_image
+from data.files.names import printable
+
+SYSTEM_NAMES = frozenset(
+    {
+        *("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    }
+)
+
+
+@dataclass
+class Listing:
+    """What lies below a folder.
+
+    Args:
+        root: the folder.
+        files: relative to root, sorted.
+        folders: names of the folders in root itself, with files or without.
+        passed_over: how many files and folders are not among them, by the reason.
+        real_folders: where the folders really lie.
+        real_files: where files really lie that are links.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    real_folders: set[str] = field(default_factory=set)
+    real_files: set[str] = field(default_factory=set)
+
+    def holds(self, real_file: str) -> bool:
+        """Return whether a file is among the listed, given where it really lies."""
+        folder, name = os.path.split(real_file)
+        return real_file in self.real_files or (folder in self.real_folders and not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that systems and tools leave."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def check_folder(root: Path) -> None:
+    """Raise FileNotFoundError or NotADirectoryError unless there is such a folder."""
+    if root.is_dir():
+        return
+    if root.exists():
+        raise NotADirectoryError(f"{printable(root)} is a file: unpack it if it is an archive, and give the folder")
+    raise FileNotFoundError(f"there is no folder {printable(root)}: give the folder that holds your images")
+
+
+def list_files(root: Path) -> Listing:
+    """List the files below a folder, following links: real folders and files first, then links to others by name.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or a link in it leads nowhere that may have been a folder.
+        OSError: if a folder cannot be read.
+    """
+    check_folder(root)
+    listing = Listing(root)
+    linked: list[Path] = []
+    links = [Path()]
+    while links:
+        found = [deeper for link in sorted(links) for deeper in _follow(listing, link, linked)]
+        links = found
+    for path in sorted(linked):
+        real = os.path.realpath(root / path)
+        if listing.holds(real) and os.path.exists(real):
+            listing.passed_over["links to what is counted already"] += 1
+        else:
+            listing.real_files.add(real)
+            listing.files.append(path)
+    listing.files.sort()
+    return listing
+
+
+def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]:
+    """Add a folder with all real ones below it, unless it is there already; return the links to folders in them."""
+    real_start = os.path.realpath(listing.root / start)
+    if start.parts and Path(os.path.realpath((listing.root / start).parent)).is_relative_to(real_start):
+        listing.passed_over["links to a folder around them"] += 1
+        return
+    waiting = [(start, real_start)]
+    while waiting:
+        here, real = waiting.pop()
+        if real in listing.real_folders:
+            listing.passed_over["links to what is counted already"] += 1
+            continue
+        listing.real_folders.add(real)
+        if len(here.parts) == 1:
+            listing.folders.append(here.name)
+        with os.scandir(listing.root / here) as entries:
+            for entry in entries:
+                path = here / entry.name
+                if is_hidden(entry.name):
+                    listing.passed_over["hidden or of the system"] += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append((path, os.path.join(real, entry.name)))
+                elif os.path.isdir(entry):
+                    yield path
+                elif entry.is_symlink():
+                    _check_dangling(listing.root, path)
+                    linked.append(path)
+                elif entry.is_file():
+                    listing.files.append(path)
+                else:
+                    listing.passed_over["pipes, sockets and devices"] += 1
+
+
+def _check_dangling(root: Path, path: Path) -> None:
+    """Refuse a link to nothing where a class would be: the labels of the others would not be what they were."""
+    if len(path.parts) == 1 and not is_named_like_an_image(path) and not os.path.exists(root / path):
+        raise FileNotFoundError(
+            f"{printable(root / path)} is a link to nothing: restore the folder or file that it led to, or remove it"
+        )
+
+
+def check_apart(one: Listing, other: Listing) -> None:
+    """Raise ValueError, naming it, if two splits hold the same real folder or file."""
+    shared = sorted(one.real_folders & other.real_folders)
+    shared += sorted(file for file in one.real_files if other.holds(file))
+    shared += sorted(file for file in other.real_files if one.holds(file))
+    if shared:
+        raise ValueError(
+            f"{printable(one.root)} and {printable(other.root)} both hold {printable(shared[0])}: an image belongs to "
+            "one split, so remove the link in one of them, or give other folders by data.source"
+        )

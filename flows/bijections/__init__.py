@@ -1,0 +1,1 @@
+"""Invertible maps: layers of channels, couplings, masks, first layers, and their composition."""

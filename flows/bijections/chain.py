@@ -1,0 +1,77 @@
+"""The composition of bijections."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from flows.autograd import is_plain
+from flows.bijection import Bijection, Vjp
+from flows.bijections.linear import ChannelLinear, WeightAndBias, affines, inverses, log_abs_dets, run_as_matrices
+from flows.hooks import is_hooked
+from flows.memory.memory_flat import memory_flat
+
+
+class Chain(Bijection):
+    """The composition of bijections, applied in the order given; matrices of channels are computed all together."""
+
+    memory_flat = False
+    """Whether training keeps the ends alone and rebuilds what is between, going back (see `memory_flat`)."""
+
+    drift: Tensor | None = None
+    """How far what the last backward pass rebuilt was from the truth, where it had gone furthest; None before."""
+
+    def __init__(self, *bijections: Bijection) -> None:
+        super().__init__()
+        self.bijections: Sequence[Bijection] = nn.ModuleList(bijections)  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[Bijection]:
+        return iter(self.bijections)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not (self.memory_flat and len(self.bijections) > 0 and torch.is_grad_enabled() and not is_plain()):
+            return self.compose(x)
+        with torch.no_grad():
+            prepared = self.prepare(x)
+        return memory_flat(self.bijections, x, prepared, self.note_drift)
+
+    def note_drift(self, drift: Tensor) -> None:
+        """Keep how far the last backward pass was off, for those who watch it."""
+        self.drift = drift
+
+    def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `forward` does, one bijection after the other."""
+        prepared = self.prepare(x)
+        log_dets = [x.new_zeros(x.shape[0])]
+        for bijection in self.bijections:
+            if isinstance(bijection, ChannelLinear) and bijection in prepared:
+                x, log_det = bijection.transform(x, *prepared[bijection])
+            else:
+                x, log_det = bijection(x)
+            log_dets.append(log_det)
+        return x, torch.stack(log_dets).sum(0)
+
+    def prepare(self, x: Tensor) -> dict[Bijection, tuple[WeightAndBias, Tensor]]:
+        """Return what `transform` takes, computed together, of layers that no hooks want called by themselves."""
+        layers = [layer for layer in run_as_matrices(self.bijections) if not is_hooked(layer)]
+        return dict(zip(layers, zip(affines(layers, x), log_abs_dets(layers, x), strict=True), strict=True))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        layers = run_as_matrices(self.bijections)
+        prepared = dict(zip(layers, inverses(layers, z), strict=True))
+        for bijection in reversed(self.bijections):
+            if isinstance(bijection, ChannelLinear) and bijection in prepared:
+                z = bijection.apply_affine(z, prepared[bijection])
+            else:
+                z = bijection.inverse(z)
+        return z
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        gradients: dict[Tensor, Tensor | None] = dict.fromkeys(self.parameters())
+        for bijection in reversed(self.bijections):
+            z, grad_z, of_parameters = bijection.vjp(z, grad_z, grad_log_det)
+            for parameter, gradient in zip(bijection.parameters(), of_parameters, strict=True):
+                if gradient is not None:
+                    known = gradients[parameter]  # of another place of the same layer or parameter
+                    gradients[parameter] = gradient if known is None else known + gradient
+        return z, grad_z, list(gradients.values())

@@ -1,0 +1,68 @@
+"""Coupling layers: one part of the image steers an elementwise map of the other."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from flows.bijection import Bijection, Vjp
+from flows.bijections.elementwise import ElementwiseMap
+from flows.bijections.mask import ChannelMask, CheckerboardMask
+from flows.pull_back import pull_back
+
+
+class Coupling(Bijection):
+    """Leave one part of the image alone and map the other elementwise, steered by a network of the first.
+
+    Args:
+        channels: C of the image.
+        mask: which part conditions.
+        elementwise: the map of the other part.
+        make_conditioner: `(in_channels, out_channels) -> network`; the only place where autocast may lower
+            the precision.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        mask: ChannelMask | CheckerboardMask,
+        elementwise: ElementwiseMap,
+        make_conditioner: Callable[[int, int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.mask = mask
+        self.elementwise = elementwise
+        self.conditioner = make_conditioner(mask.part_channels, elementwise.num_raw * mask.part_channels)
+
+    def steer(self, x1: Tensor) -> Tensor:
+        """Return the raw steering values for the transformed part, at the precision of `x1`."""
+        return self.conditioner(x1).to(x1.dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_shape(x)
+        x1, x2 = self.mask.split(x)
+        z2, log_scale = self.elementwise(x2, self.steer(x1))
+        return self.mask.merge(x1, z2), self.mask.select(log_scale).sum((1, 2, 3))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        self.check_shape(z)
+        z1, z2 = self.mask.split(z)
+        return self.mask.merge(z1, self.elementwise.inverse(z2, self.steer(z1)))
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        """As `Bijection.vjp`, with a single evaluation of the conditioner: it reads the part that stays."""
+        of_parts = [*self.elementwise.parameters(), *self.conditioner.parameters()]
+        if len(of_parts) != len(list(self.parameters())):  # some are shared, or elsewhere, as in a mask
+            return super().vjp(z, grad_z, grad_log_det)
+        z1, z2 = self.mask.split(z.detach())
+        grad_z1, grad_z2 = self.mask.split(grad_z)
+        x1 = z1.requires_grad_()
+        with torch.enable_grad():
+            raw = self.steer(x1)
+        grad_log_scale = self.mask.select(grad_log_det[:, None, None, None].expand_as(z2))
+        x2, grad_x2, grad_raw, of_elementwise = self.elementwise.vjp(z2, raw.detach(), grad_z2, grad_log_scale)
+        grad_x1, *of_conditioner = pull_back((raw,), (grad_raw,), [x1, *self.conditioner.parameters()])
+        assert grad_x1 is not None
+        x = self.mask.merge(x1.detach(), x2)
+        return x, self.mask.merge(grad_z1 + grad_x1, grad_x2), [*of_elementwise, *of_conditioner]

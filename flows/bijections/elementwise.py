@@ -1,0 +1,197 @@
+"""Elementwise maps: what a coupling does to each entry, steered by its conditioner."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flows.bijections.scale import knows_slope
+from flows.overriding import is_newer
+from flows.pull_back import pull_back
+
+ElementwiseVjp = tuple[Tensor, Tensor, Tensor, list[Tensor | None]]
+"""What was rebuilt, and the gradients with respect to `x`, `raw` and parameters."""
+
+
+class ElementwiseMap(nn.Module):
+    """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`.
+
+    A subclass with a `forward` or `inverse` of its own needs no `vjp`: it gets the one that suits all.
+    """
+
+    num_raw: int
+
+    exact_inverse = True
+    """Whether `inverse` undoes `forward` up to rounding, in closed form."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if is_newer(cls, "forward", than="vjp") or is_newer(cls, "inverse", than="vjp"):
+            cls.vjp = ElementwiseMap.vjp  # type: ignore[method-assign]
+
+    @abstractmethod
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `z` and log|dz/dx| of each entry, both the shape of `x`."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        """Return the `x` that `forward` maps to `z`."""
+
+    def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
+        """Backpropagate from `z` and `raw` alone: rebuild `x`, then differentiate `forward`.
+
+        Args:
+            z: the output of `forward`.
+            raw: its second input.
+            grad_z: gradient of the loss with respect to `z`.
+            grad_log_derivative: and with respect to log|dz/dx|.
+
+        Returns:
+            `x`, the gradients with respect to it and to `raw`, and those with respect to each of `parameters()`.
+        """
+        with torch.no_grad():
+            x = self.inverse(z, raw)
+        x, raw = x.requires_grad_(), raw.detach().requires_grad_()
+        with torch.enable_grad():
+            outputs = self(x, raw)
+        inputs = [x, raw, *self.parameters()]
+        grad_x, grad_raw, *gradients = pull_back(outputs, (grad_z, grad_log_derivative), inputs)
+        assert grad_x is not None and grad_raw is not None
+        return x.detach(), grad_x, grad_raw, gradients
+
+
+class Additive(ElementwiseMap):
+    """z = x + shift; volume preserving (NICE; Glow, section 3.3)."""
+
+    num_raw = 1
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return x + raw, torch.zeros_like(x)
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        return z - raw
+
+
+class Affine(ElementwiseMap):
+    """z = x * scale + shift (RealNVP, equation 7).
+
+    Args:
+        scale: turns the raw half of the conditioner's output into log scale.
+    """
+
+    num_raw = 2
+
+    def __init__(self, scale: nn.Module) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        log_scale = self.scale(raw_scale)
+        return x * log_scale.exp() + shift, log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        return (z - shift) * (-self.scale(raw_scale)).exp()
+
+    def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
+        if not knows_slope(self.scale):
+            return super().vjp(z, raw, grad_z, grad_log_derivative)
+        with torch.no_grad():
+            shift, raw_scale = raw.chunk(2, dim=1)
+            log_scale = self.scale(raw_scale)
+            scale = log_scale.exp()
+            stretched = z - shift
+            grad_raw_scale = torch.addcmul(grad_log_derivative, grad_z, stretched) * self.scale.slope(log_scale)
+            return stretched / scale, grad_z * scale, torch.cat((grad_z, grad_raw_scale), 1), []
+
+
+class ShiftedAffine(Affine):
+    """z = (x + shift) * scale: the order of the original Glow release."""
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        log_scale = self.scale(raw_scale)
+        return (x + shift) * log_scale.exp(), log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        return z * (-self.scale(raw_scale)).exp() - shift
+
+
+class MixtureLogistic(Affine):
+    """z = logit(F(x)) * scale + shift, with F the distribution function of a mixture of logistics (Flow++).
+
+    It can stretch some values and press others, where an affine map treats all alike (Ho et al. 2019, arXiv:1902.00275,
+    section 3.2). `raw` has shift, scale, then weights, means and log widths of the components. The inverse is a
+    bisection, as F has none in closed form.
+
+    Args:
+        scale: as for `Affine`.
+        num_components: K of the mixture.
+    """
+
+    exact_inverse = False
+
+    NUM_BISECTIONS = 60
+    """Beyond the precision of float64."""
+
+    def __init__(self, scale: nn.Module, num_components: int = 4) -> None:
+        super().__init__(scale)
+        self.num_components = num_components
+        self.num_raw = 2 + 3 * num_components
+
+    def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        mixture, affine = self._parts(x, raw)
+        y, log_derivative = _logit_of_mixture(x, *mixture, derivative=True)
+        z, log_scale = super().forward(y, affine)
+        return z, log_derivative + log_scale
+
+    def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
+        (logits, means, log_widths), affine = self._parts(z, raw)
+        y = super().inverse(z, affine)
+        of_components = means + log_widths.exp() * y[:, None]  # F lies between the least and the largest of its parts
+        low, high = of_components.amin(1), of_components.amax(1)
+        for _ in range(self.NUM_BISECTIONS):
+            middle = 0.5 * (low + high)
+            below = _logit_of_mixture(middle, logits, means, log_widths)[0] < y
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 0.5 * (low + high)
+
+    def _parts(self, x: Tensor, raw: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Return weights (before the softmax), means and log widths, all `(B, K, C, H, W)`, and the rest of `raw`."""
+        affine, mixture = raw[:, : 2 * x.shape[1]], raw[:, 2 * x.shape[1] :]
+        shape = (len(x), 3, self.num_components, *x.shape[1:])
+        logits, means, log_widths = mixture.reshape(shape).unbind(1)
+        start = torch.linspace(-1, 1, self.num_components, dtype=x.dtype, device=x.device)
+        return (logits, means + start[:, None, None, None], log_widths.clamp(-7, 7)), affine
+
+
+def _logit_of_mixture(
+    x: Tensor, logits: Tensor, means: Tensor, log_widths: Tensor, derivative: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return y = logit(F(x)) and, if asked for, log dy/dx, else y again.
+
+    All in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width, and likewise for
+    1 - F by sigmoid(-t) and for F' by sigmoid(t) sigmoid(-t) / width; the weights' sum cancels but in F'.
+    """
+    t = (x[:, None] - means) * (-log_widths).exp()
+    below = logits + F.logsigmoid(t)
+    log_below, log_above = below.logsumexp(1), (below - t).logsumexp(1)
+    y = log_below - log_above
+    if not derivative:
+        return y, y
+    log_density = (2 * below - logits - t - log_widths).logsumexp(1)
+    return y, log_density + logits.logsumexp(1) - log_below - log_above
+
+
+COUPLINGS: dict[str, Callable[[nn.Module], ElementwiseMap]] = {
+    "affine": Affine,
+    "shifted_affine": ShiftedAffine,
+    "additive": lambda scale: Additive(),
+    "mixture": MixtureLogistic,
+}
+"""Choices of `coupling`, each made from a scale function."""

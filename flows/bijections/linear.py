@@ -1,0 +1,304 @@
+"""Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from inspect import getattr_static
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from flows.bijection import Bijection, Vjp
+from flows.initialize import DataDependent
+from flows.overriding import is_newer
+from flows.pull_back import pull_back
+
+AS_MATRIX = ("forward", "transform", "inverse", "apply_affine", "vjp", "vjp_through")
+"""What a layer that runs as a matrix has from `ChannelLinear`."""
+
+WeightAndBias = tuple[Tensor, Tensor]
+"""`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Switch autocast off on the device of `x`, where it has any (the meta device has none)."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+class ChannelLinear(Bijection):
+    """`z = W x + b` at every pixel, with `W` a `(C, C)` matrix.
+
+    Matrices stay at the precision of the parameters under autocast, and are inverted in float64. Those of several
+    layers of one kind are computed together, which takes far fewer operators than each by itself.
+
+    A subclass with an `affine` of its own inherits no `log_abs_det`, `forward` or `inverse` that was written for
+    another one: it gets those of this class.
+    """
+
+    channels: int
+
+    runs_as_matrix: bool
+    """Whether the layer does nothing but apply its matrix, so that a chain may do so in its place."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("log_abs_det", "forward", "inverse"):
+            if getattr_static(cls, name) is not vars(ChannelLinear)[name] and is_newer(cls, "affine", than=name):
+                setattr(cls, name, vars(ChannelLinear)[name])
+        if any(is_newer(cls, name, than="vjp") for name in ("transform", "apply_affine")):
+            cls.vjp = Bijection.vjp  # type: ignore[method-assign]
+        cls.runs_as_matrix = all(getattr(cls, name) is getattr(ChannelLinear, name) for name in AS_MATRIX)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What layers whose matrices are computed together have in common."""
+        return type(self), self.channels
+
+    @staticmethod
+    @abstractmethod
+    def affine(layers: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Return `W` `(N, C, C)` and `b` `(N, C)` of N layers of this kind."""
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence[Any]) -> Tensor:
+        """Return log|det W| `(N,)` of N layers of this kind, in nats a pixel."""
+        weights, _ = cls.affine(layers)
+        return torch.linalg.slogdet(weights.double()).logabsdet.to(weights.dtype)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        (affine,), (log_abs_det,) = affines([self], x), log_abs_dets([self], x)
+        return self.transform(x, affine, log_abs_det)
+
+    def transform(self, x: Tensor, affine: WeightAndBias, log_abs_det: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what `forward` does, given what it computes from the parameters."""
+        return self.apply_affine(x, affine), (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        (inverse,) = inverses([self], z)
+        return self.apply_affine(z, inverse)
+
+    def apply_affine(self, x: Tensor, affine: WeightAndBias) -> Tensor:
+        """Return `x` with every pixel mapped by a matrix and an offset."""
+        self.check_shape(x)
+        weight, bias = affine
+        with full_precision(x):
+            return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
+
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        with torch.no_grad():
+            ((affine, inverse),) = with_inverses([self], z)
+        x, grad_x, grad_affine = self.vjp_through(affine, inverse, z, grad_z, grad_log_det)
+        with torch.enable_grad():
+            (outputs,) = affines([self], z)
+        return x, grad_x, pull_back(outputs, grad_affine, list(self.parameters()))
+
+    def vjp_through(
+        self, affine: WeightAndBias, inverse: WeightAndBias, z: Tensor, grad_z: Tensor, grad_log_det: Tensor
+    ) -> tuple[Tensor, Tensor, WeightAndBias]:
+        """Do what `vjp` does, the matrices given, as far as the gradient with respect to these.
+
+        It takes no second forward pass: the gradients of a linear map are products of matrices, and that of log|det W|
+        is the transpose of W^-1.
+        """
+        with torch.no_grad(), full_precision(z):
+            x = self.apply_affine(z, inverse)
+            rows = as_rows(grad_z)
+            grad_x = as_image(rows @ affine[0], grad_z)
+            grad_log_abs_det = z.shape[2] * z.shape[3] * grad_log_det.sum()
+            grad_weight = torch.addmm(inverse[0].t() * grad_log_abs_det, rows.t(), as_rows(x))
+            return x, grad_x, (grad_weight, rows.sum(0))
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Return the pixels of `x` `(B, C, H, W)` as rows `(B * H * W, C)`: a view where `x` is in channels_last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def as_image(rows: Tensor, like: Tensor) -> Tensor:
+    """Return the images in the shape of `like` whose pixels are `rows`: a view in channels_last."""
+    batch_size, channels, height, width = like.shape
+    return rows.view(batch_size, height, width, channels).permute(0, 3, 1, 2)
+
+
+def run_as_matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
+    """Return those of the bijections that run as matrices."""
+    return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.runs_as_matrix]
+
+
+def affines(layers: Sequence[ChannelLinear], x: Tensor) -> list[WeightAndBias]:
+    """Return the matrices of all layers, computed together as far as these are of one kind, on the device of `x`."""
+    return together(layers, x, lambda alike: zip(*alike[0].affine(alike), strict=True))
+
+
+def log_abs_dets(layers: Sequence[ChannelLinear], x: Tensor) -> list[Tensor]:
+    """Return log|det W| of all layers, likewise."""
+    return together(layers, x, lambda alike: alike[0].log_abs_det(alike))
+
+
+def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[WeightAndBias]:
+    """Return W^-1 and -W^-1 b of all layers, likewise, computed in float64."""
+    return [inverse for _, inverse in with_inverses(layers, z)]
+
+
+def with_inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[tuple[WeightAndBias, WeightAndBias]]:
+    """Return both what `affines` and what `inverses` do, layer by layer."""
+
+    def compute(alike: list[ChannelLinear]) -> Iterable[tuple[WeightAndBias, WeightAndBias]]:
+        weights, biases = alike[0].affine(alike)
+        inverted = torch.linalg.inv(weights.double())
+        offsets = -(inverted @ biases.double()[..., None])[..., 0]
+        there, back = zip(weights, biases, strict=True), zip(inverted.to(weights), offsets.to(weights), strict=True)
+        return zip(there, back, strict=True)
+
+    return together(layers, z, compute)
+
+
+Computed = TypeVar("Computed")
+
+
+def together(
+    layers: Sequence[ChannelLinear], x: Tensor, compute: Callable[[list[ChannelLinear]], Iterable[Computed]]
+) -> list[Computed]:
+    """Return something of each layer, computed by a call for each kind of layers."""
+    by_kind: dict[tuple[Any, ...], list[ChannelLinear]] = {}
+    for layer in layers:
+        by_kind.setdefault(layer.kind, []).append(layer)
+    with full_precision(x):
+        found = {layer: it for alike in by_kind.values() for layer, it in zip(alike, compute(alike), strict=True)}
+    return [found[layer] for layer in layers]
+
+
+class Permutation(ChannelLinear):
+    """Reorder the channels: `z[:, i] = x[:, order[i]]`; volume preserving.
+
+    Args:
+        order: `(C,)` int64, each of 0..C-1 once; kept as a buffer.
+    """
+
+    order: Tensor
+
+    def __init__(self, order: Tensor) -> None:
+        super().__init__()
+        self.channels = order.numel()
+        self.register_buffer("order", order)
+
+    @classmethod
+    def reversal(cls, channels: int) -> "Permutation":
+        """Reverse the channels (RealNVP's alternative in Glow, section 3.2)."""
+        return cls(torch.arange(channels).flip(0))
+
+    @classmethod
+    def random(cls, channels: int) -> "Permutation":
+        """Draw a fixed order from torch's global generator."""
+        return cls(torch.randperm(channels))
+
+    @staticmethod
+    def affine(layers: Sequence["Permutation"]) -> tuple[Tensor, Tensor]:
+        orders = torch.stack([layer.order for layer in layers])
+        dtype = torch.get_default_dtype()
+        weights = torch.eye(layers[0].channels, dtype=dtype, device=orders.device)[orders]
+        return weights, weights.new_zeros(orders.shape)
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["Permutation"]) -> Tensor:
+        return torch.zeros(len(layers), device=layers[0].order.device)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.check_shape(x)
+        return x[:, self.order], x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        self.check_shape(z)
+        return z[:, self.order.argsort()]
+
+
+class InvertibleConv1x1(ChannelLinear):
+    """A dense invertible 1x1 convolution, orthogonal at start (Glow, section 3.2, equation 9)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, channels)))
+
+    @staticmethod
+    def affine(layers: Sequence["InvertibleConv1x1"]) -> tuple[Tensor, Tensor]:
+        weights = torch.stack([layer.weight for layer in layers])
+        return weights, weights.new_zeros(weights.shape[:2])
+
+
+class InvertibleConv1x1LU(ChannelLinear):
+    """An invertible 1x1 convolution W = P (L + I) (U + diag(sign * exp(log_s))), orthogonal at start.
+
+    P is fixed, L and U are strictly triangular, so that log|det W| = sum(log_s) (Glow, equations 10 and 11).
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        permutation, lower, upper = torch.linalg.lu(nn.init.orthogonal_(torch.empty(channels, channels)))
+        diagonal = upper.diagonal()
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", diagonal.sign())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+        self.log_s = nn.Parameter(diagonal.abs().log())
+
+    @staticmethod
+    def affine(layers: Sequence["InvertibleConv1x1LU"]) -> tuple[Tensor, Tensor]:
+        permutations, signs, lowers, uppers, log_ss = (
+            torch.stack([getattr(layer, name) for layer in layers])
+            for name in ("permutation", "sign", "lower", "upper", "log_s")
+        )
+        lower = lowers.tril(-1) + torch.eye(layers[0].channels, dtype=lowers.dtype, device=lowers.device)
+        upper = uppers.triu(1) + torch.diag_embed(signs * log_ss.exp())
+        return permutations @ lower @ upper, torch.zeros_like(log_ss)
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["InvertibleConv1x1LU"]) -> Tensor:
+        return torch.stack([layer.log_s for layer in layers]).sum(1)
+
+
+class Folded(ChannelLinear, DataDependent):
+    """Neighbouring channel-linear bijections run as one 1x1 convolution: W = W_n ... W_2 W_1.
+
+    Raises:
+        ValueError: if a member has a `forward` of its own that its `affine` does not know of.
+    """
+
+    def __init__(self, *members: ChannelLinear) -> None:
+        super().__init__()
+        for member in members:
+            if is_newer(type(member), "forward", than="affine"):
+                name = type(member).__name__
+                raise ValueError(f"{name} has a forward of its own, but Folded goes by affine: give {name} both")
+        self.channels = members[0].channels
+        self.members: Sequence[ChannelLinear] = nn.ModuleList(members)  # type: ignore[assignment]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return type(self), *(member.kind for member in self.members)
+
+    @staticmethod
+    def affine(layers: Sequence["Folded"]) -> tuple[Tensor, Tensor]:
+        first, *rest = zip(*(layer.members for layer in layers), strict=True)
+        weights, biases = first[0].affine(first)
+        dtype = next(layers[0].parameters(), weights).dtype  # a permutation has none of its own
+        weights, biases = weights.to(dtype), biases.to(dtype)
+        for members in rest:
+            next_weights, next_biases = (part.to(dtype) for part in members[0].affine(members))
+            weights, biases = next_weights @ weights, (next_weights @ biases[..., None])[..., 0] + next_biases
+        return weights, biases
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence["Folded"]) -> Tensor:
+        parts = zip(*(layer.members for layer in layers), strict=True)
+        return torch.stack([members[0].log_abs_det(members) for members in parts]).sum(0)
+
+    def initialize(self, x: Tensor) -> None:
+        for member in self.members:
+            x, _ = member(x)

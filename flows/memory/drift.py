@@ -1,0 +1,76 @@
+"""Whether a flow can train in flat memory, and how exactly its layers rebuild their inputs."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from flows.bijection import Bijection
+from flows.bijections.chain import Chain
+from flows.image_flow import ImageFlow
+
+DRIFT_LIMIT = 1e-2
+"""Of `Chain.drift`; beyond it gradients are not to be trusted. Values between bijections are about 1."""
+
+
+def train_memory_flat(flow: ImageFlow) -> None:
+    """Make the chains in `flow` train in memory that does not grow with their length.
+
+    Raises:
+        ValueError: if there is none, or if a layer has no exact inverse; the message names it.
+    """
+    chains = [module for module in flow.modules() if isinstance(module, Chain)]
+    if not chains:
+        raise ValueError(f"memory_flat has nothing to rebuild in {type(flow).__name__}: leave it out")
+    for name, module in flow.named_modules():
+        if not getattr(module, "exact_inverse", True):
+            raise ValueError(
+                f"memory_flat rebuilds inputs by inverses, and {name} ({type(module).__name__}) has no exact one: "
+                "set memory_flat=false, or take another layer in its place"
+            )
+    for chain in chains:
+        chain.memory_flat = True
+    flow.memory_flat = True
+
+
+def largest_drift(flow: nn.Module) -> Tensor | None:
+    """Return the largest drift of the last backward pass over all chains; None where nothing was rebuilt."""
+    drifts = [module.drift for module in flow.modules() if isinstance(module, Chain) and module.drift is not None]
+    return torch.stack(drifts).max() if drifts else None
+
+
+@torch.no_grad()
+def least_exact(flow: nn.Module, *args: Tensor | None) -> tuple[str, float]:
+    """Return the name of the bijection that rebuilds its own input worst, and how far it is off at most.
+
+    Args:
+        flow: what holds the chains of bijections.
+        args: what its `forward` takes.
+    """
+    errors: dict[str, float] = {}
+
+    def compare(name: str, bijection: Bijection, x: Tensor, z: Tensor) -> None:
+        errors[name] = (bijection.inverse(z) - x).abs().max().item()
+
+    hooks = [
+        bijection.register_forward_hook(
+            lambda module, inputs, outputs, name=name: compare(name, module, inputs[0], outputs[0])
+        )
+        for name, bijection in chained_bijections(flow)
+    ]
+    try:
+        flow.forward(*args)  # not a compiled form of it, which knows no hooks
+    finally:
+        for hook in hooks:
+            hook.remove()
+    name = max(errors, key=lambda name: errors[name])
+    return name, errors[name]
+
+
+def chained_bijections(flow: nn.Module) -> Iterator[tuple[str, Bijection]]:
+    """Return the bijections that the chains in `flow` are made of, by name."""
+    for name, chain in flow.named_modules():
+        if isinstance(chain, Chain):
+            for place, bijection in enumerate(chain):
+                if not isinstance(bijection, Chain):
+                    yield f"{name}.bijections.{place}", bijection

@@ -1,0 +1,152 @@
+"""Training whose memory does not grow with the number of steps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain as joined
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
+from flows.bijection import Bijection, Vjp
+from flows.bijections.linear import ChannelLinear, WeightAndBias, affines, with_inverses
+from flows.pull_back import pull_back
+
+
+def memory_flat(
+    bijections: Sequence[Bijection],
+    x: Tensor,
+    prepared: Mapping[Bijection, tuple[WeightAndBias, Tensor]],
+    note_drift: Callable[[Tensor], None],
+) -> tuple[Tensor, Tensor]:
+    """Apply bijections one after the other, keeping for the backward pass nothing but input and output.
+
+    Going back, what is between is rebuilt by the inverses: less memory for more time (Gomez et al. 2017,
+    arXiv:1707.04585). Parameters are inputs of the nodes of the graph, as hooks on them, such as those of DDP, want it.
+
+    Args:
+        bijections: at least one, in the order in which they are applied.
+        x: `(B, C, H, W)`.
+        prepared: what `ChannelLinear.transform` takes, for the layers that run as matrices.
+        note_drift: called at the end of the backward pass, with how far the rebuilt input is off.
+
+    Returns:
+        `z` and `log_det` `(B,)` in nats.
+
+    Raises:
+        ValueError: under a transform of `torch.func`, or where a second derivative is taken; see `plain_autograd`.
+    """
+    refuse_transforms()
+    prepared = {layer: it for layer, it in prepared.items() if layer is not bijections[0]}  # whose input is known
+    tape = Tape(bijections, [layer for layer in prepared if isinstance(layer, ChannelLinear)], note_drift)
+    x = _Matrices.apply(tape, x, *tape.matrix_parameters())
+    log_dets = []
+    for place, bijection in enumerate(bijections):
+        own = [] if bijection in prepared else bijection.parameters()
+        x, log_det = _Rebuilt.apply(tape, place, prepared.get(bijection), x, *own)
+        log_dets.append(log_det)
+    return x, torch.stack(log_dets).sum(0)
+
+
+class Tape:
+    """What the way back has at hand.
+
+    Args:
+        bijections: in the order in which they are applied.
+        layers: those of them that run as matrices.
+        note_drift: is told how far the rebuilt input is off.
+    """
+
+    NUM_TOGETHER = 8
+    """Matrices are inverted for so many layers at once: by few operators, yet in memory that does not grow."""
+
+    z: Tensor
+    """The output of the bijection whose turn is next."""
+
+    def __init__(
+        self, bijections: Sequence[Bijection], layers: list[ChannelLinear], note_drift: Callable[[Tensor], None]
+    ) -> None:
+        self.bijections = bijections
+        self.layers = layers
+        self.note_drift = note_drift
+        self.matrices: dict[Bijection, tuple[WeightAndBias, WeightAndBias]] = {}
+        self.gradients: dict[Bijection, WeightAndBias] = {}
+
+    def matrix_parameters(self) -> list[Tensor]:
+        """Return the parameters of the layers that run as matrices, each once."""
+        return list(dict.fromkeys(parameter for layer in self.layers for parameter in layer.parameters()))
+
+    def vjp(self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+        """As `Bijection.vjp`; gradients with respect to matrices wait here until all are there."""
+        if bijection not in self.layers:
+            return bijection.vjp(z, grad_z, grad_log_det)
+        assert isinstance(bijection, ChannelLinear)
+        if bijection not in self.matrices:
+            end = self.layers.index(bijection) + 1
+            layers = self.layers[max(0, end - self.NUM_TOGETHER) : end]
+            with torch.no_grad():
+                self.matrices = dict(zip(layers, with_inverses(layers, z), strict=True))
+        x, grad_x, (grad_weight, grad_bias) = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
+        if bijection in self.gradients:  # it stands in another place, too
+            of_weight, of_bias = self.gradients[bijection]
+            grad_weight, grad_bias = grad_weight + of_weight, grad_bias + of_bias
+        self.gradients[bijection] = grad_weight, grad_bias
+        return x, grad_x, []
+
+
+class _Matrices(torch.autograd.Function):
+    """The way from parameters to matrices, all in one: a node before all others, so that its backward comes last."""
+
+    @staticmethod
+    def forward(ctx: Any, tape: Tape, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.tape = tape
+        return x.view_as(x)
+
+    jvp = staticmethod(refuse)
+
+    @staticmethod
+    def backward(ctx: Any, grad_x: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_more_than_first_order(grad_x)
+        tape = ctx.tape
+        gradients = list(joined.from_iterable(tape.gradients.pop(layer) for layer in tape.layers))
+        with torch.enable_grad():
+            outputs = list(joined.from_iterable(affines(tape.layers, grad_x)))
+        return None, grad_x, *pull_back(outputs, gradients, tape.matrix_parameters())
+
+
+class _Rebuilt(torch.autograd.Function):
+    """A bijection that keeps nothing for its backward, but the ends of the chain."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tape: Tape, place: int, prepared: Any, x: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        bijection, is_last = tape.bijections[place], place == len(tape.bijections) - 1
+        if prepared is None:
+            z, log_det = bijection(x)
+        else:
+            assert isinstance(bijection, ChannelLinear)
+            z, log_det = bijection.transform(x, *prepared)
+        ctx.tape, ctx.bijection = tape, bijection
+        ends_way_back = place == 0 or not ctx.needs_input_grad[3]
+        ctx.save_for_backward(x if ends_way_back else None, z if is_last else None)
+        device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
+        ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+        return z, log_det
+
+    jvp = staticmethod(refuse)
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_more_than_first_order(grad_z)
+        tape, bijection = ctx.tape, ctx.bijection
+        x, z = ctx.saved_tensors
+        z = tape.z if z is None else z
+        device, dtype, enabled = ctx.autocast
+        with torch.autocast(device, dtype, enabled):
+            if x is None:
+                tape.z, grad_x, gradients = tape.vjp(bijection, z, grad_z, grad_log_det)
+            else:
+                true_z, grad_x, gradients = bijection.vjp_at(x, grad_z, grad_log_det)
+                tape.note_drift((true_z - z).abs().max())
+        return None, None, None, grad_x, *gradients

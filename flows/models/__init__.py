@@ -1,0 +1,1 @@
+"""Whole models: their architecture, and how to build one from a name and plain values."""

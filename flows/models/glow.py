@@ -1,0 +1,121 @@
+"""Glow (Kingma & Dhariwal 2018, arXiv:1807.03039)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import nn
+
+from flows.arguments import check_image_shape, choose, require_positive
+from flows.bijection import Bijection
+from flows.bijections.actnorm import ActNorm
+from flows.bijections.chain import Chain
+from flows.bijections.coupling import Coupling
+from flows.bijections.elementwise import COUPLINGS
+from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
+from flows.bijections.mask import ChannelMask
+from flows.bijections.preprocess import PREPROCESSES
+from flows.bijections.reshape import Squeeze
+from flows.bijections.scale import SCALES
+from flows.image_flow import ImageFlow
+from flows.multiscale import Multiscale
+from flows.networks.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
+from flows.prior import Split, TopPrior
+from flows.variational_dequantize import DEQUANTIZATIONS
+
+PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
+    "conv1x1": InvertibleConv1x1,
+    "conv1x1_lu": InvertibleConv1x1LU,
+    "reversal": Permutation.reversal,
+    "random": Permutation.random,
+}
+"""Choices of `permutation`: how channels mix between couplings."""
+
+
+class Glow(ImageFlow):
+    """L levels of squeeze, K steps and split; a step is actnorm, 1x1 convolution and coupling.
+
+    The defaults are the choices of the original release; `conf/model/glow.yaml` has those that train best at small
+    sizes. Its edge channel is left out: there, each 3x3 convolution reads one channel more, which is 1 on the padded
+    border, and the top prior depends on the border through it (for CIFAR-10 44,603,604 parameters, here 44,052,816).
+
+    Args:
+        image_shape: (C, H, W), with H and W divisible by 2^num_levels.
+        num_levels: L.
+        num_steps: K, steps a level.
+        hidden_channels: width of the couplings' networks.
+        num_bits: bits of each grey level, 1 to 8.
+        dequantize: "uniform" noise, or "variational" (Flow++'s: another bound, and to be reported so).
+        preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
+        permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
+        coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
+            "additive", or "mixture" (Flow++'s: no longer Glow's, and to be reported so).
+        scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
+        conditioner: hidden layers with "actnorm" (the original release's) or "plain".
+        input_limit: what the networks of couplings and splits read is clamped to [-input_limit, input_limit], which
+            keeps deep flows stable at high learning rates; None for no limit (the original release's).
+        top_prior: "position", "channel" or "standard".
+        num_classes: number of labels for a class-conditional top prior; None for none.
+
+    Raises:
+        ValueError: if an argument is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        num_levels: int = 3,
+        num_steps: int = 32,
+        hidden_channels: int = 512,
+        num_bits: int = 8,
+        dequantize: str = "uniform",
+        preprocess: str = "none",
+        permutation: str = "conv1x1",
+        coupling: str = "shifted_affine",
+        scale: str = "sigmoid",
+        conditioner: str = "actnorm",
+        input_limit: float | None = None,
+        top_prior: str = "channel",
+        num_classes: int | None = None,
+    ) -> None:
+        require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
+        shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels)
+        make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
+        make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
+        make_permutation = choose("permutation", PERMUTATIONS, permutation)
+        make_elementwise = choose("coupling", COUPLINGS, coupling)
+        make_scale = choose("scale", SCALES, scale)
+        make_conditioner = partial(
+            ConvNet,
+            hidden_channels=hidden_channels,
+            hidden_conv=choose("conditioner", HIDDEN_CONVS, conditioner),
+            input_limit=input_limit,
+        )
+
+        def step(channels: int) -> list[Bijection]:
+            mask = ChannelMask(channels)
+            elementwise = make_elementwise(make_scale(mask.part_channels))
+            return [
+                Folded(ActNorm(channels), make_permutation(channels)),
+                Coupling(channels, mask, elementwise, make_conditioner),
+            ]
+
+        levels, splits, latent_shapes = [], [], []
+        for level in range(num_levels):
+            first = make_preprocess(channels) if level == 0 else []
+            channels, height, width = 4 * channels, height // 2, width // 2
+            steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
+            levels.append(Chain(*first, Squeeze(), *steps))
+            if level < num_levels - 1:
+                prior = nn.Sequential(*limited(input_limit), ZeroConv2d(channels // 2, channels))
+                splits.append(Split(channels, prior))
+                channels //= 2
+            latent_shapes.append((channels, height, width))
+
+        super().__init__(
+            image_shape=shape,
+            dequantize=make_dequantize(num_bits, shape),
+            multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
+            latent_shapes=latent_shapes,
+            num_classes=num_classes,
+        )

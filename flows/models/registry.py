@@ -1,0 +1,41 @@
+"""One way to build a model: a name and plain scalars, which a checkpoint can store."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from flows.arguments import choose
+from flows.image_flow import ImageFlow
+from flows.memory.drift import train_memory_flat
+from flows.models.glow import Glow
+from flows.models.realnvp import RealNVP
+
+MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
+
+
+def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
+    """Build a model and remember how: `build(**flow.spec)` builds it again.
+
+    Args:
+        name: "glow" or "realnvp".
+        memory_flat: train in memory that does not grow with the number of steps, at more time a step. It changes
+            no value, and is not remembered.
+        scalars: the arguments of its class: `flows.Glow`, `flows.RealNVP`.
+
+    Raises:
+        ValueError: if the name, an argument or a value is not known, or if `memory_flat` is asked of a model with
+            a layer that has no exact inverse.
+    """
+    plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
+    make = choose("model", MODELS, name)
+    arguments = signature(make).parameters
+    for key in plain:
+        choose(f"an argument of {name}", arguments, key)
+    missing = [key for key, argument in arguments.items() if argument.default is argument.empty and key not in plain]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}")
+    flow = make(**plain)
+    flow.spec = {"name": name, **plain}
+    if memory_flat:
+        train_memory_flat(flow)
+    return flow

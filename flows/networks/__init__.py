@@ -1,0 +1,1 @@
+"""Networks that steer bijections; they need not be invertible."""

@@ -1,0 +1,1 @@
+"""What happens at certain moments of a run."""

@@ -1,0 +1,144 @@
+"""Stopping a run without losing what it has computed."""
+
+import atexit
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from flows.training.callbacks.timed_checkpoint import may_store
+from flows.training.command.interrupted import Interrupted
+from flows.training.machine.ranks import Agreement
+from flows.training.machine.slurm import is_slurm_job, requeue
+from flows.training.run.id import how_to_resume
+
+
+class GracefulStop(Checkpoint):
+    """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
+
+    Ctrl-C and SIGTERM ask to stop, and so does SIGUSR1 in a SLURM job, its warning before a time limit: the job is put
+    back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step, the
+    one after the signal's where there are several; the last step of an epoch is validated first. In the test, where
+    nothing is left to store, a signal takes effect at the next batch. List it last: what it stores has the state of the
+    other callbacks in it. Only the main thread can listen: in another one a run goes on to its end.
+
+    Args:
+        directory: where `last.ckpt` goes.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    WARNING: signal.Signals | None = getattr(signal, "SIGUSR1", None)  # Windows has no such signal, and no SLURM
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory)
+        self.received: signal.Signals | None = None
+        self._agreement = Agreement()
+        self._stored: str | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Listen to SLURM's warning, which would kill the process otherwise, even while Python shuts down."""
+        if self.WARNING is not None and is_slurm_job() and _can_listen():
+            signal.signal(self.WARNING, self._note)
+            atexit.register(signal.signal, self.WARNING, signal.SIG_IGN)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen, in place of Lightning, which would stop at a SIGTERM without storing."""
+        self._listen()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Put the former handlers back."""
+        self._stop_listening()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Put the former handlers back."""
+        self._stop_listening()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
+        if may_store(trainer):
+            self._store_if_asked(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop, if the step before was stored.
+
+        Raises:
+            Interrupted: if so.
+        """
+        self._stop_if_stored(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store and stop, if any rank was asked to; the last step of the epoch was validated before this.
+
+        Raises:
+            Interrupted: if so.
+        """
+        self._store_if_asked(trainer, pl_module)
+        self._stop_if_stored(trainer)
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Stop, if any rank was asked to.
+
+        Raises:
+            Interrupted: if so.
+        """
+        if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
+            self._stop(trainer, "interrupted in the test: training is done and stored")
+
+    def _store_if_asked(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
+            path = self.directory / "last.ckpt"
+            trainer.save_checkpoint(path)
+            self._stored = f"interrupted after step {trainer.global_step}, which is stored in {path}"
+
+    def _stop_if_stored(self, trainer: L.Trainer) -> None:
+        if self._stored is not None:
+            self._stop(trainer, self._stored)
+
+    def _stop(self, trainer: L.Trainer, what: str) -> None:
+        by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"
+        if not trainer.strategy.reduce_boolean_decision(self._was_warned(), all=False):
+            raise Interrupted(f"{what}: {by_hand}")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
+        complaint = None
+        if trainer.is_global_zero:
+            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # while somebody listens
+            complaint = requeue()
+        trainer.strategy.barrier()
+        raise Interrupted(f"the job could not be requeued ({complaint}): {by_hand}" if complaint else "requeued")
+
+    def _listen(self) -> None:
+        if _can_listen():
+            self._handlers = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+
+    def _stop_listening(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _was_warned(self) -> bool:
+        return self.received is not None and self.received == self.WARNING
+
+    def _note(self, number: int, frame: Any) -> None:
+        if not self._was_warned():
+            self.received = signal.Signals(number)
+        if is_slurm_job():  # which repeats its signals, and has SIGKILL for the impatient
+            print("\nstopping after this step", file=sys.stderr)
+        else:
+            self._stop_listening()
+            print("\nstopping after this step; once more stops at once", file=sys.stderr)
+
+
+def _can_listen() -> bool:
+    """Return whether Python lets this thread listen to signals."""
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,1 @@
+"""Devices, precision, ranks and SLURM."""

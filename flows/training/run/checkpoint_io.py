@@ -1,0 +1,60 @@
+"""Checkpoints that are on the disk whole, or not at all."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from flows.training.run.checkpoint import CheckpointError
+from flows.training.run.id import how_to_resume
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Write beside the old file and take its place when all is on the disk.
+
+    (Lightning's own goes through the folder for temporary files, often on another disk, from where it can be left
+    half copied.)
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save.
+
+        Raises:
+            CheckpointError: if the file cannot be written, such as on a full disk; the one before it stays.
+        """
+        partial = Path(f"{path}.partial")
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _sync(partial.parent)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            before = "the one before it is whole" if Path(path).exists() else "none was stored before it"
+            raise CheckpointError(
+                f"the checkpoint {path} cannot be written ({_reason(error)}): {before}; make room, then go on with "
+                + how_to_resume(Path(path).parent.parent)
+            ) from error
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk, too, where a folder can be opened."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system said; torch wraps it."""
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]

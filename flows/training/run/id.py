@@ -1,0 +1,95 @@
+"""How runs are named, and sweeps with their jobs."""
+
+import os
+import secrets
+import shlex
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from flows.training.machine.slurm import is_slurm_job
+
+FOLDERS = ("run_dir=", "hydra.run.dir=", "hydra.sweep.dir=")
+"""Beginnings of overrides by which a command says itself where it writes."""
+
+
+def new_run_id() -> str:
+    """Name a run after its SLURM job and step, else its torchrun job: the same on all its ranks. Else after the time.
+
+    The time has a random end, as runs may start in the same second.
+
+    Raises:
+        ValueError: if the ranks have no name in common.
+    """
+    environ = os.environ
+    if is_slurm_job():
+        return f"slurm-{environ['SLURM_JOB_ID']}-{environ.get('SLURM_STEP_ID', 'batch')}"
+    if "TORCHELASTIC_RUN_ID" in environ:
+        if environ["TORCHELASTIC_RUN_ID"] == "none":
+            raise ValueError("torchrun gave its ranks no common name: use torchrun --standalone, or give run_id=NAME")
+        return f"torchrun-{environ['TORCHELASTIC_RUN_ID']}"
+    if "NODE_RANK" in environ and "LOCAL_RANK" not in environ:
+        raise ValueError("the nodes of one run need a common name: give run_id=NAME on each")
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(4)}"
+
+
+def run_name(run_dir: str | Path) -> str:
+    """Name a run by its folder: `NAME` for `outputs/NAME`, `NAME-3` for job 3 of the sweep `multirun/NAME`."""
+    parent, name = Path(run_dir).parts[-2:]
+    return name if parent == "outputs" else f"{parent}-{name}"
+
+
+def sweep_name(run_dir: str | Path) -> str | None:
+    """Name the sweep that a run is a job of, if any."""
+    return Path(run_dir).parent.name if is_sweep() else None
+
+
+def trial_name(overrides: str) -> str:
+    """Name a job of a sweep after its settings, so that a sweep that goes on gives new jobs new folders."""
+    return f"trial-{sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+def is_sweep() -> bool:
+    """Return whether this is a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def how_to_resume(run_dir: Path | None = None) -> str:
+    """Return the arguments that make the same command go on in a run's folder: those that named it, and resume=auto.
+
+    A folder that the command gives itself, as by hydra.run.dir, needs no name. Without one it is that of this process.
+    """
+    name = []
+    if HydraConfig.initialized():
+        given = HydraConfig.get().overrides
+        run_dir = run_dir or Path(HydraConfig.get().runtime.output_dir)
+        name = [text for text in given.task if text.startswith("run_id=")]
+        if any(text.startswith(FOLDERS) for text in (*given.task, *given.hydra)):
+            run_dir = None
+    if run_dir is not None and not name:
+        name = [f"run_id={run_dir.parent.name if is_sweep() else run_dir.name}"]
+    return " ".join(map(shlex.quote, [*name, "resume=auto"]))
+
+
+class NameSweep(Callback):
+    """Make the folder of a sweep, and hand its name to the jobs, which may start later and elsewhere."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Add `run_id` to the overrides of the jobs."""
+        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        overrides = config.hydra.overrides.task
+        if not any(override.startswith("run_id=") for override in overrides):
+            with read_write(config):
+                overrides.append(f"run_id={config.run_id}")
+
+
+OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("trial_name", trial_name, replace=True)

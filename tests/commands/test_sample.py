@@ -1,0 +1,149 @@
+"""sample.py: grids and single images from a checkpoint alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+import flows
+import sample
+from flows.image_flow import ImageFlow
+from flows.training import image_grid, load_flow, save_flow, save_png
+from tests.support.perturb import perturb
+from tests.support.run import CONF
+
+SMALL = {"image_shape": (1, 8, 8), "num_levels": 2, "num_steps": 1, "hidden_channels": 4, "scale": "tanh4"}
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    return store(tmp_path, flows.build("glow", **SMALL))
+
+
+def store(folder: Path, flow: ImageFlow) -> Path:
+    save_flow(perturb(flow, 0.1), folder / "flow.safetensors")
+    return folder / "flow.safetensors"
+
+
+def run_sample(ckpt: Path, *overrides: str) -> Path:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        settings = [f"ckpt={ckpt}", f"out={ckpt.parent}/out", "num_samples=12", "nrow=4", "temperature=0.7"]
+        cfg = compose("sample", [*settings, *overrides])
+    sample.main(cfg)
+    return Path(cfg.out)
+
+
+def read(path: Path) -> torch.Tensor:
+    return pil_to_tensor(Image.open(path))
+
+
+def test_every_image_is_the_one_of_its_seed(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=0.8", "seed=3", "batch_size=5")
+    paths = sorted(out.glob("temperature-0.8/*/*.png"))
+    assert [int(path.stem) for path in paths] == list(range(3, 15))
+    expected = load_flow(ckpt).sample(range(3, 15), 0.8)
+    difference = (torch.stack([read(path) for path in paths]).int() - expected.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-3
+
+
+def test_a_list_of_temperatures_gives_a_row_each_with_the_same_seeds(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=[0,0.5,1]")
+    cell, pad = 48, 12
+    grid = read(out / "grid.png")
+    assert grid.shape == (3, 3 * (cell + pad) + pad, 4 * (cell + pad) + pad)
+    for row, temperature in enumerate(["0", "0.5", "1"]):
+        for column in range(4):
+            image = read(out / f"temperature-{temperature}/00000000/{column:08d}.png")
+            top, left = pad + row * (cell + pad), pad + column * (cell + pad)
+            shown = grid[:1, top : top + cell : 6, left : left + cell : 6]
+            assert torch.equal(shown, image)
+    mode = [read(path) for path in out.glob("temperature-0/*/*.png")]
+    assert len(mode) == 12 and all(torch.equal(image, mode[0]) for image in mode)
+
+
+def test_many_samples_are_spread_over_folders_of_a_thousand(ckpt: Path) -> None:
+    out = run_sample(ckpt, "num_samples=2100", "seed=500", "batch_size=512")
+    counts = {folder.name: len(list(folder.iterdir())) for folder in out.glob("temperature-0.7/*")}
+    assert counts == {"00000000": 500, "00001000": 1000, "00002000": 600}
+
+
+def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None:
+    ckpt = store(tmp_path, flows.build("glow", **SMALL, num_classes=3))
+    flow = load_flow(ckpt)
+    for overrides, label in (["label=2"], [2] * 12), ([], [0, 1, 2] * 4):
+        out = run_sample(ckpt, *overrides, f"out={tmp_path}/{len(overrides)}")
+        expected = flow.sample(range(12), 0.7, torch.tensor(label))
+        shown = torch.stack([read(path) for path in sorted(out.glob("temperature-0.7/*/*.png"))])
+        assert (shown.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("label=1", "trained without labels"),
+        ("temperature=nan", "temperature is at least 0, got nan: give one finite number"),
+        ("temperature=inf", "temperature is at least 0, got inf"),
+        ("temperature=-0.5", "temperature is at least 0, got -0.5"),
+        ("temperature=[0.7,nan]", "temperature is at least 0, got nan"),
+        ("temperature=[]", r"a list of numbers that all differ, got \[\]"),
+        ("temperature=[0.7,1,0.70]", r"a list of numbers that all differ, got \[0.7, 1, 0.7\]"),
+        ("temperature=[1,1.0]", "a list of numbers that all differ"),
+        ("seed=-1", "a seed is a whole number from 0 to 4294967295, got -1"),
+        ("seed=4294967290", "a seed is a whole number from 0 to 4294967295, got 4294967301"),
+        ("num_samples=0", "num_samples is a whole number of at least 1, got 0"),
+        ("device=xpu:9", "device 'xpu:9' is not on this machine"),
+    ],
+)
+def test_wrong_use_is_named(ckpt: Path, override: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        run_sample(ckpt, override)
+
+
+@pytest.mark.slow
+def test_it_runs_from_the_shell_and_leaves_only_what_it_says(ckpt: Path) -> None:
+    script = str(Path(CONF).parent / "sample.py")
+    command = [sys.executable, script, f"ckpt={ckpt}", "num_samples=3", "temperature=[0.5,1]"]
+    shown = subprocess.run(command, cwd=ckpt.parent, check=True, capture_output=True, text=True).stdout
+    assert "samples/grid.png" in shown
+    assert sorted(path.name for path in ckpt.parent.iterdir()) == ["flow.safetensors", "samples"]
+    assert len(list((ckpt.parent / "samples").rglob("*.png"))) == 2 * 3 + 1
+    assert read(ckpt.parent / "samples/grid.png").shape == (3, 2 * 60 + 12, 3 * 60 + 12)
+
+
+def test_temperatures_that_are_nearly_alike_have_folders_of_their_own(ckpt: Path) -> None:
+    out = run_sample(ckpt, "temperature=[0.7,0.70000001,1e-7,0,2]")
+    names = {folder.name for folder in out.glob("temperature-*")}
+    assert names == {f"temperature-{text}" for text in ("0.7", "0.70000001", "1e-07", "0", "2")}
+    assert len(list(out.rglob("temperature-*/*/*.png"))) == 5 * 12
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_are_neither_grey_nor_colour_are_refused_before_any_is_drawn(tmp_path: Path, channels: int) -> None:
+    ckpt = store(tmp_path, flows.build("glow", **{**SMALL, "image_shape": (channels, 8, 8)}))
+    with pytest.raises(ValueError, match=rf"grey\) or 3 \(colour\), and these images have {channels}: .*sample\(seeds"):
+        run_sample(ckpt)
+    assert not (tmp_path / "out").exists()
+    images = load_flow(ckpt).sample([0, 1, 2])
+    assert image_grid(images, 2).shape[0] == 3
+    assert torch.equal(image_grid(images, 2), image_grid(images[:, :1], 2))
+
+
+def test_a_picture_is_written_where_a_string_says(tmp_path: Path) -> None:
+    for channels in (1, 3):
+        picture = torch.randint(0, 256, (channels, 3, 5), dtype=torch.uint8)
+        save_png(picture, f"{tmp_path}/new/{channels}.png")
+        assert torch.equal(read(tmp_path / f"new/{channels}.png"), picture)
+    for wrong in (torch.rand(3, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"a picture is uint8 \(C, H, W\), got"):
+            save_png(wrong, tmp_path / "wrong.png")
+
+
+def test_samples_of_two_calls_are_not_mixed(ckpt: Path) -> None:
+    run_sample(ckpt)
+    with pytest.raises(FileExistsError, match=r"temperature-0\.7 holds samples already"):
+        run_sample(ckpt)

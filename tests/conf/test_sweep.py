@@ -1,0 +1,59 @@
+"""Sweeps on one machine: jobs that fail, searches that go on, one name for all."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.training import read_summary
+from tests.support.command_line import Result, run_script
+from tests.training.command.test_wrong_use import TINY
+
+pytestmark = pytest.mark.slow
+
+
+def sweep(folder: Path, *arguments: str) -> Result:
+    return run_script(folder, "train.py", *TINY, *arguments, "run_id=mine", "-m")
+
+
+def test_a_job_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    result = sweep(tmp_path, "optimizer.lr=1e-3,-1,3e-3", "callbacks.grids=null")
+    assert result.exit_code == 1
+    assert "Invalid learning rate: -1" in result.error
+    assert "job 1 failed: training: the optimizer refuses its settings" in result.stderr
+    results = [read_summary(tmp_path / f"multirun/mine/{job}/summary.json") for job in range(3)]
+    assert [result["status"] for result in results] == ["completed", "failed", "completed"]
+    assert "Invalid learning rate: -1" in results[1]["error"]
+
+
+def test_a_sweep_that_goes_on_does_finished_jobs_no_more_and_refuses_other_settings(tmp_path: Path) -> None:
+    arguments = ["resume=auto", "callbacks.grids=null"]
+    assert sweep(tmp_path, *arguments, "seed=0,1").exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.ckpt")}
+    assert sweep(tmp_path, *arguments, "seed=0,1,2").exit_code == 0
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.ckpt")}.items()
+    assert read_summary(tmp_path / "multirun/mine/2/summary.json")["seed"] == 2
+    refused = sweep(tmp_path, *arguments, "seed=3,4")
+    assert refused.exit_code == 1
+    assert "mine/0 holds a job with other settings (seed was 0 and is 3)" in refused.error
+
+
+def test_a_search_knows_its_earlier_trials(tmp_path: Path) -> None:
+    search = ["sweep=optuna", "hydra.sweeper.n_trials=2", "callbacks.grids=null"]
+    for _ in range(2):
+        result = sweep(tmp_path, *search)
+        assert result.exit_code == 0, result.stderr
+    trials = list(tmp_path.glob("multirun/mine/trial-*"))
+    values = [read_summary(trial / "summary.json")["val_bits_per_dim"] for trial in trials]
+    assert len(values) == 4
+    found = yaml.safe_load((tmp_path / "multirun/mine/optimization_results.yaml").read_text())
+    assert found["best_value"] == min(values)
+    assert set(found["best_params"]) == {"optimizer.lr", "training.schedule.warmup_steps"}
+
+
+def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
+    diverges = ["optimizer.lr=choice(1e30,1e-3)", "training.schedule.warmup_steps=0", "callbacks.grids=null"]
+    result = sweep(tmp_path, "sweep=optuna", *diverges, "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0")
+    assert result.exit_code == 0, result.stderr
+    results = [read_summary(path) for path in tmp_path.glob("multirun/mine/*/summary.json")]
+    assert {result["status"] for result in results} == {"completed", "failed"}

@@ -1,0 +1,47 @@
+"""torch.compile: one graph from images to loss, with the values and the gradient of plain torch."""
+
+from pathlib import Path
+from shutil import which
+
+import pytest
+import torch
+from torch import Tensor
+
+import flows
+from flows.training import read_summary
+from tests.support.perturb import perturb
+from tests.support.run import run_training
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler"),
+    pytest.mark.filterwarnings("ignore"),  # those of torch's own compiler
+]
+
+
+@pytest.mark.parametrize(("name", "dequantize"), [("glow", "variational"), ("realnvp", "uniform")])
+def test_forward_and_loss_compile_into_one_graph(name: str, dequantize: str) -> None:
+    spec = {"num_levels": 2, "hidden_channels": 4, "preprocess": "gaussianize", "dequantize": dequantize}
+    flow = perturb(flows.build(name, image_shape=(1, 8, 8), **spec), 0.1)
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    noise = torch.rand(4, 1, 8, 8)
+
+    def loss() -> Tensor:
+        return flows.bits_per_dim(flow(images, None, noise), flow.num_dims).mean()
+
+    results = []
+    for compute in (loss, torch.compile(loss, fullgraph=True)):
+        flow.zero_grad()
+        value = compute()
+        value.backward()
+        results.append((value.detach(), [p.grad.clone() for p in flow.parameters() if p.grad is not None]))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory_flat", ["false", "true"])
+def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, tmp_path: Path) -> None:
+    common = ["trainer.max_steps=3", f"model.memory_flat={memory_flat}"]
+    run_training(tmp_path / "plain", *common)
+    run_training(tmp_path / "compiled", *common, "compile=true")
+    plain, compiled = (read_summary(tmp_path / name / "summary.json") for name in ("plain", "compiled"))
+    assert compiled["test_bits_per_dim"] == pytest.approx(plain["test_bits_per_dim"], abs=1e-3)

@@ -1,0 +1,68 @@
+"""The pretrained flow of Fashion-MNIST has the bits/dim that the README states, and draws without any argument."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
+from flows.noise import uniform_noise
+from flows.training import load_flow
+from flows.training.run.checkpoint import PRETRAINED
+
+ROOT = Path(__file__).parents[2]
+SIDE = 28
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """The first 1,000 test images, from a picture of 40 rows of 25."""
+    picture = pil_to_tensor(Image.open(ROOT / "tests/support/fashion_mnist_1000.png"))
+    return picture.unfold(1, SIDE, SIDE).unfold(2, SIDE, SIDE).reshape(1, 1000, SIDE, SIDE).transpose(0, 1)
+
+
+@torch.no_grad()
+def test_its_bits_per_dim_are_those_stated(images: Tensor) -> None:
+    flow = load_flow("fashion_mnist")
+    log_probs = draw_log_probs(flow, images[:500], None, torch.arange(500), num_draws=4, seed=0)
+    bits = mean_bits_per_dim(log_probs, flow.num_dims)
+    stated = re.search(
+        r"`fashion_mnist`[^.]*?(\d\.\d{3}) ± (\d\.\d{3}) bits/dim.*?(\d\.\d{3}) on the first 500",
+        (ROOT / "README.md").read_text(),
+        flags=re.DOTALL,
+    )
+    assert stated is not None
+    all_images, standard_error, of_these = map(float, stated.groups())
+    assert abs(bits.mean() - of_these) < 1e-3
+    assert abs(bits.mean() - all_images) < 3 * standard_error * (10_000 / 500) ** 0.5
+
+
+@torch.no_grad()
+def test_half_precision_of_the_networks_changes_little(images: Tensor) -> None:
+    """What trainer.precision=bf16-mixed does in validation and test."""
+    flow = load_flow("fashion_mnist")
+    few = images[:100]
+    noise = uniform_noise(torch.arange(100), flow.image_shape, seed=0, stream=0)
+    exact = bits_per_dim(flow.log_prob(few, None, noise), flow.num_dims)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bits_per_dim(flow.log_prob(few, None, noise), flow.num_dims)
+    assert (rounded - exact).abs().mean() > 0
+    assert abs(rounded.mean() - exact.mean()) < 0.01
+
+
+def test_it_is_small() -> None:
+    assert PRETRAINED["fashion_mnist"].stat().st_size <= 6_000_000
+
+
+@pytest.mark.slow
+def test_sampling_needs_no_argument(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "sample.py"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "samples/grid.png").exists()
+    for temperature in ("0.5", "0.7", "0.85", "1"):
+        assert len(list((tmp_path / f"samples/temperature-{temperature}").rglob("*.png"))) == 64

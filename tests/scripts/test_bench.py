@@ -1,0 +1,135 @@
+"""The benchmark: equal contestants, true memory and floor, and answers to what is missing. No time is asserted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import flows
+from scripts import bench
+from scripts.benchmark import comparison, contestants, deepest, growth
+from scripts.benchmark.contestants import OURS, PEERS
+from scripts.benchmark.floor import bare_convolutions
+from scripts.benchmark.memory import peak_bytes
+from scripts.benchmark.work import SHAPES, WORKS, Shape, draw_images
+from tests.support.perturb import perturb
+
+CPU = torch.device("cpu")
+TINY = Shape((1, 8, 8), num_levels=2, num_steps=1, hidden_channels=4, batch_size=2)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_contestants_have_parameters_alike(shape: Shape) -> None:
+    """To 2%, apart from normflows' mean and width for each entry of the latents, which cost no time."""
+    with torch.device("meta"):
+        ours = sum(p.numel() for p in contestants.our_glow(**shape.model).parameters())
+    for name, builder in contestants.contestants().items():
+        flow = builder(**shape.model)
+        counted = sum(p.numel() for name, p in flow.named_parameters() if "q0." not in name)
+        assert counted == pytest.approx(ours, rel=0.02), name
+
+
+@pytest.mark.parametrize("name", [OURS, *PEERS])
+def test_a_contestant_decodes_what_it_encodes_and_its_log_det_is_autograds(name: str) -> None:
+    torch.manual_seed(0)
+    flow = contestants.contestants()[name](**replace(TINY, image_shape=(1, 4, 4)).model)
+    images = draw_images(replace(TINY, image_shape=(1, 4, 4)), CPU)
+    flows.initialize(flow, images)
+    flow = perturb(flow, 0.05).double()
+    assert torch.equal(flow.decode(flow.encode(images)), images)
+    x, _ = flow.dequantize(images[:1], torch.full((1, 1, 4, 4), 0.3, dtype=torch.float64))
+    _, log_det = flow.multiscale(x)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: torch.cat([z.flatten() for z in flow.multiscale(x)[0]]), x
+    ).reshape(16, 16)
+    assert log_det.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-6)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PEERS, "absent", contestants.Peer("absent_library", "Glow", "absent-library"))
+    assert "absent" not in contestants.contestants()
+    assert (
+        "absent is left out, as absent_library is not installed: pip install absent-library" in capsys.readouterr().out
+    )
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    def work() -> None:
+        one = torch.zeros(1000, 256)
+        two = one + 1
+        del one
+        three = two + 1
+        del two, three
+
+    assert peak_bytes(work, CPU) == pytest.approx(2 * 1000 * 256 * 4, rel=1e-3)
+
+
+def test_the_floor_has_every_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = contestants.our_glow(**TINY.model)
+    step = bare_convolutions(flow, draw_images(TINY, CPU), "channels_last")
+    calls = []
+    original = torch.nn.functional.conv2d
+    monkeypatch.setattr(
+        "torch.nn.functional.conv2d",
+        lambda x, weight, *args, **kwargs: calls.append(weight.shape) or original(x, weight, *args, **kwargs),
+    )
+    step()
+    expected = [module.weight.shape for module in flow.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert sorted(calls) == sorted(expected) and len(calls) == 2 * 3 + 1
+
+
+@pytest.mark.slow
+def test_everything_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "1x28x28", replace(SHAPES["1x28x28"], num_steps=1, hidden_channels=4, batch_size=2))
+    monkeypatch.setattr(growth, "BASE", replace(growth.BASE, num_steps=1, hidden_channels=4, batch_size=2))
+    monkeypatch.setattr(growth, "AXES", {"num_steps": ("K", [1, 2]), "side": ("side of the image", [8, 16])})
+    monkeypatch.setattr(bench, "fail_rather_than_be_killed", lambda: None)
+    bench.main([str(tmp_path), "--shapes", "1x28x28", "--rounds", "2", "--seconds", "0.01"])
+    report = json.loads((tmp_path / "bench.json").read_text())
+    (result,) = report["shapes"]
+    assert result["contestants"].keys() == {OURS, *PEERS}
+    for work in WORKS:
+        assert {OURS, *PEERS} <= result["times"][work].keys()
+        assert all(len(entry["seconds"]) == 2 for entry in result["times"][work].values())
+    for facts in result["contestants"].values():
+        assert facts["peak_bytes"] > 0 and facts["first_step_seconds"] > 0
+        assert facts["reconstruction_error"] < 1e-3
+    assert {point["contestant"] for point in report["growth"]["side"]} == {OURS, growth.FLAT, *PEERS}
+    assert "| training step |" in (tmp_path / "bench.md").read_text()
+    with Image.open(tmp_path / "growth.png") as picture:
+        assert picture.width > 1000
+
+
+def test_a_contestant_out_of_memory_is_reported_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(**model: object) -> flows.ImageFlow:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(comparison, "first_step", lambda *args: 1.0)
+    builders = {OURS: contestants.our_glow, "large": too_large}
+    told: list[str] = []
+    result = comparison.compare("tiny", TINY, builders, rounds=2, seconds=0.001, device=CPU, tell=told.append)
+    assert result["contestants"]["large"] == {"failed": f"out of memory at {TINY}"}
+    assert "large" not in result["times"]["training step"] and OURS in result["times"]["training step"]
+
+
+def test_a_spread_takes_two_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main([str(tmp_path), "--rounds", "1"])
+    assert "--rounds is at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 8, 53, 464])
+def test_the_search_for_the_deepest_flow_ends_within_2_percent(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepest, "trial", lambda num_steps, memory_flat, gib: num_steps <= limit)
+    found = deepest.deepest(False, 4.0)
+    assert found <= limit <= found + found // 50
+
+
+@pytest.mark.parametrize(("gib", "fits"), [(0.3, False), (2.0, True)])
+def test_a_trial_says_whether_a_flow_fits(gib: float, fits: bool) -> None:
+    assert deepest.trial(1, False, gib) is fits
