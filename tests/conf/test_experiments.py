@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import flows
 import train
@@ -56,6 +57,32 @@ def header(name: str) -> str:
 
 def test_all_are_here() -> None:
     assert {path.stem for path in (Path(CONF) / "experiment").glob("*.yaml")} == {*PARAMETERS, *RECIPES, "digits"}
+
+
+def settings(file: str) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(Path(CONF) / file))
+
+
+def repeated(ours: dict[str, Any], model: str) -> list[str]:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        theirs = OmegaConf.to_container(compose("train", [f"model={model}"]).model)
+    return [f"{key}: {value}" for key, value in ours.items() if key in theirs and theirs[key] == value]
+
+
+@pytest.mark.parametrize("name", [*PARAMETERS, *RECIPES, "digits"])
+def test_it_sets_nothing_that_its_model_says(name: str) -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        model = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra.runtime.choices.model
+    if name in PARAMETERS:
+        assert model == f"{name.partition('_')[0]}_paper"
+    assert not repeated(settings(f"experiment/{name}.yaml").get("model", {}), model)
+
+
+@pytest.mark.parametrize("name", ["glow", "realnvp"])
+def test_the_model_of_a_paper_sets_nothing_that_the_model_it_starts_from_says(name: str) -> None:
+    paper = settings(f"model/{name}_paper.yaml")
+    assert paper["defaults"] == [name]
+    assert not repeated(paper, name)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import flows
 from flows.bijections.linear import Permutation
@@ -259,12 +260,15 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("model", [path.stem for path in Path(CONF).glob("model/*.yaml")])
-def test_a_search_varies_what_the_model_has(model: str) -> None:
+def test_a_search_varies_what_the_model_has_around_its_own_sizes(model: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", ["sweep=optuna", f"model={model}"], return_hydra_config=True)
-        params = [str(key) for key in cfg.hydra.sweeper.params]
+        params = {str(key): str(space) for key, space in cfg.hydra.sweeper.params.items()}
         compose("train", [f"model={model}", *(f"{key}=1" for key in params)])
-    assert any(key.startswith("model.") for key in params) and "optimizer.lr" in params
+    sizes = {key: re.findall(r"\d+", space) for key, space in params.items() if key.startswith("model.")}
+    assert sizes and "optimizer.lr" in params
+    for key, tried in sizes.items():
+        assert str(OmegaConf.select(cfg, key)) in tried
 
 
 @pytest.mark.parametrize("optimizer", [path.stem for path in Path(CONF).glob("optimizer/*.yaml")])
