@@ -1,12 +1,14 @@
 """Images in, uint8 batches out: sources, their splits, and an order that can be resumed."""
 
 from data.augment import Augment
+from data.condition import Condition, Conditioned, Downsample
 from data.datamodule import ImageData
 from data.image_set import Batch, ImageSet, Source, Subset, TensorImages
 from data.order import EvalOrder, ResumableLoader, TrainOrder
 from data.sources.celeba import CelebA
 from data.sources.cifar10 import CIFAR10
 from data.sources.digits import Digits
+from data.sources.downsampled import Downsampled
 from data.sources.downsampled_imagenet import DownsampledImageNet
 from data.sources.emoji import Emoji
 from data.sources.fashion_mnist import FashionMNIST
@@ -21,7 +23,11 @@ __all__ = [
     "Augment",
     "Batch",
     "CelebA",
+    "Condition",
+    "Conditioned",
     "Digits",
+    "Downsample",
+    "Downsampled",
     "DownsampledImageNet",
     "Emoji",
     "EvalOrder",

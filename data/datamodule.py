@@ -8,6 +8,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from data.augment import Augment, CentreCrop
+from data.condition import Condition, Conditioned
 from data.files.names import shortened
 from data.image_set import Batch, ImageSet, Source, Subset
 from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
@@ -44,6 +45,8 @@ class ImageData(LightningDataModule):
         pin_memory: whether to put batches into page-locked memory.
         augment: varies the training images; with its `random_crop` the source may have larger images, of which
             evaluation takes the middle.
+        condition: makes, of each image as it is trained on or evaluated, what a conditional flow is given of it; None
+            for nothing.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -69,6 +72,7 @@ class ImageData(LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         augment: Augment | None = None,
+        condition: Condition | None = None,
     ) -> None:
         super().__init__()
         at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
@@ -88,6 +92,8 @@ class ImageData(LightningDataModule):
         self.source = source
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
         self.augment = augment or Augment()
+        self.condition = condition
+        self.condition_shape = None if condition is None else condition.shape(self.image_shape)
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -124,8 +130,8 @@ class ImageData(LightningDataModule):
                 len(val[0]),
             )
         self.train_set, held = (whole, val[0]) if val else self._split(whole)
-        self.val_set = self._cropped(held)
-        self.test_set = self._cropped(test)
+        self.val_set = self._for_evaluation(held)
+        self.test_set = self._for_evaluation(test)
 
     def _split(self, whole: ImageSet) -> tuple[ImageSet, ImageSet]:
         """Return the images to train on and those to validate on."""
@@ -183,7 +189,7 @@ class ImageData(LightningDataModule):
 
     def train_eval_dataloader(self) -> DataLoader[Batch]:
         """Return batches of all training images in sequence, for evaluation."""
-        return self._eval_loader(self._cropped(self.train_set))
+        return self._eval_loader(self._for_evaluation(self.train_set))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return batches of the validation images in sequence."""
@@ -206,15 +212,18 @@ class ImageData(LightningDataModule):
         return self._augmented(self.train_set[self._train_order().epoch(0)[:size].tolist()], step=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Vary the images of a training batch, on the device where they are."""
+        """Vary the images of a training batch, on the device where they are, and make their conditions."""
         assert self.trainer is not None
         return self._augmented(batch, self.trainer.global_step) if self.trainer.training else batch
 
     def _augmented(self, batch: Batch, step: int) -> Batch:
-        return self.augment(batch, self.image_shape[1:], seed=self.seed, step=step)
+        batch = self.augment(batch, self.image_shape[1:], seed=self.seed, step=step)
+        return batch if self.condition is None else batch._replace(condition=self.condition(batch.images))
 
-    def _cropped(self, images: ImageSet) -> ImageSet:
-        return CentreCrop(images, self.image_shape[1:]) if images.image_shape != self.image_shape else images
+    def _for_evaluation(self, images: ImageSet) -> ImageSet:
+        if images.image_shape != self.image_shape:
+            images = CentreCrop(images, self.image_shape[1:])
+        return images if self.condition is None else Conditioned(images, self.condition)
 
     def _check(self, images: ImageSet) -> None:
         name, shape = type(self.source).__name__, images.image_shape

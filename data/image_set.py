@@ -9,17 +9,19 @@ from torch.utils.data import Dataset
 
 
 class Batch(NamedTuple):
-    """Images with their labels and places.
+    """Images with their labels, places and conditions.
 
     Args:
         images: uint8 `(B, C, H, W)`.
         labels: int64 `(B,)`, -1 where an image has none.
         index: int64 `(B,)`, the row of each image within its split.
+        condition: what a conditional flow is given of each image, uint8 `(B, C', H', W')`; None for nothing.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]
+    condition: Tensor | None = None
 
 
 class ImageSet(Dataset[Batch], ABC):

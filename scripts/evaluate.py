@@ -74,7 +74,7 @@ def evaluate(
     bits, weighted = ImageAverage(), ImageAverage()
     loader = choose("split", loaders, split)()
     for batch in track(loader, f"{split} images", console=Console(stderr=True), transient=True):
-        images, labels, index = (tensor.to(next(flow.parameters()).device) for tensor in batch)
+        images, labels, index = (tensor.to(next(flow.parameters()).device) for tensor in batch[:3])
         label = None if flow.num_classes is None else labels
         log_probs = draw_log_probs(flow, images, label, index, num_draws=num_draws, seed=noise_seed)
         bits.update(mean_bits_per_dim(log_probs, flow.num_dims), index)

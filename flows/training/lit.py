@@ -120,7 +120,8 @@ class LitFlow(L.LightningModule):
         check_precision(self.flow, self.trainer.precision)
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning moves it later only
-            images, labels, index = (tensor.to(self.device) for tensor in data.initial_batch(self.num_init_images))
+            images, labels, index, _ = data.initial_batch(self.num_init_images)
+            images, labels, index = images.to(self.device), labels.to(self.device), index.to(self.device)
             initialize(self.flow, images, self.label(labels), self._training_noise(index))
         if self.compiles and stage == "fit":
             self.flow.compile()
@@ -139,7 +140,7 @@ class LitFlow(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean bits/dim of the batch."""
-        images, labels, index = batch
+        images, labels, index, _ = batch
         log_prob = self.flow(images, self.label(labels), self._training_noise(index))
         loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
         self._losses.append(loss.detach())
@@ -156,7 +157,7 @@ class LitFlow(L.LightningModule):
         if not DRIFT_LIMIT < drift < math.inf:
             return
         self.warned_of_drift = True
-        images, labels, index = batch
+        images, labels, index, _ = batch
         name, error = least_exact(self.flow, images, self.label(labels), self._training_noise(index))
         log.warning(
             "after step %d inputs are rebuilt with an error of %.2g, and gradients suffer: the layer that rebuilds its "
@@ -240,7 +241,7 @@ class LitFlow(L.LightningModule):
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:
-        images, labels, index = batch
+        images, labels, index, _ = batch
         log_probs = draw_log_probs(
             self.flow, images, self.label(labels), index, num_draws=num_draws, seed=self.eval_seed
         )
@@ -304,7 +305,7 @@ class LitFlow(L.LightningModule):
 
     def reconstruction_error(self, batch: Batch) -> Tensor:
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""
-        images, labels, _ = batch
+        images, labels, *_ = batch
         label = self.label(labels)
         x = self.flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
         zs, _ = self.flow.multiscale(x, label)

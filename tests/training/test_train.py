@@ -69,7 +69,7 @@ def test_the_weights_tested_are_the_ones_stored(run_dir: Path, data: ImageData) 
     best = load_flow(run_dir / "checkpoints/best.ckpt")
     for (name, one), other in zip(shared.state_dict().items(), best.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
-    images, _, index = data.test_set[list(range(len(data.test_set)))]
+    images, _, index, _ = data.test_set[list(range(len(data.test_set)))]
     bits = mean_bits_per_dim(draw_log_probs(shared, images, None, index, num_draws=2, seed=0), shared.num_dims)
     summary = read_summary(run_dir / "summary.json")
     assert summary["test_bits_per_dim"] == pytest.approx(bits.double().mean().item(), rel=1e-6)
@@ -82,7 +82,7 @@ def test_the_weights_drawn_and_validated_are_the_averaged_ones_stored(run_dir: P
     newest = max((run_dir / "samples").glob("step-*.png"))
     assert to_tensor(newest).equal(image_grid(drawn, 8))
 
-    images, _, index = data.val_set[list(range(200))]
+    images, _, index, _ = data.val_set[list(range(200))]
     with torch.no_grad():
         bits = mean_bits_per_dim(draw_log_probs(last, images, None, index, num_draws=1, seed=0), last.num_dims)
     assert read_metrics(run_dir, "val/bits_per_dim")[-1] == pytest.approx(bits.mean().item(), rel=1e-6)

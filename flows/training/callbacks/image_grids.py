@@ -53,7 +53,7 @@ class ImageGrids(L.Callback):
         """Take the real images, and draw them."""
         val_set = trainer.datamodule.val_set  # type: ignore[attr-defined]
         rows = min(len(val_set), self.num_columns * len(self.temperatures))
-        images, labels, _ = val_set[list(range(rows))]
+        images, labels, *_ = val_set[list(range(rows))]
         self._real = images[: self.num_columns].to(pl_module.device)
         self._label = labels[: self.num_columns].to(pl_module.device)
         if trainer.is_global_zero:

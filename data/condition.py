@@ -1,0 +1,81 @@
+"""What a conditional flow is given of each image, such as a small version of it."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from data.image_set import Batch, ImageSet
+
+
+@runtime_checkable
+class Condition(Protocol):
+    """Makes the condition of images out of the images themselves."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the conditions of uint8 images `(B, C, H, W)`: uint8 `(B, C', H', W')`."""
+
+    def shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return (C', H', W') of the conditions of images of (C, H, W)."""
+
+
+class Downsample:
+    """Give the means over boxes of pixels, rounded to whole grey levels: what super-resolution starts from.
+
+    Args:
+        factor: pixels of a box in each direction.
+
+    Raises:
+        ValueError: if the factor is below 1.
+    """
+
+    def __init__(self, factor: int) -> None:
+        if factor < 1:
+            raise ValueError(f"factor must be at least 1, got {factor}")
+        self.factor = factor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the box means of uint8 images `(B, C, H, W)`: uint8 `(B, C, H / factor, W / factor)`, halves go up."""
+        channels, height, width = self.shape(images.shape[1:])
+        boxes = images.reshape(len(images), channels, height, self.factor, width, self.factor)
+        count = self.factor**2
+        return ((2 * boxes.int().sum((3, 5)) + count) // (2 * count)).to(images.dtype)
+
+    def shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return (C, H / factor, W / factor).
+
+        Raises:
+            ValueError: if H or W is no multiple of the factor.
+        """
+        channels, height, width = image_shape
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"images of {height}x{width} pixels cannot be cut into boxes of {self.factor}x{self.factor}: give a "
+                "factor that divides both"
+            )
+        return channels, height // self.factor, width // self.factor
+
+
+class Conditioned(ImageSet):
+    """Another set, with the condition of each image.
+
+    Args:
+        base: the other set.
+        condition: makes the conditions.
+    """
+
+    def __init__(self, base: ImageSet, condition: Condition) -> None:
+        self.base = base
+        self.condition = condition
+        self.labels = base.labels
+        self.groups = base.groups
+        self.class_names = base.class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.base.image_shape
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        batch = self.base[rows]
+        return batch._replace(condition=self.condition(batch.images))
