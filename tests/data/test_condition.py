@@ -77,7 +77,7 @@ class Conditions(LightningModule):
         pass
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*returned `None`")
 def test_a_run_sees_the_condition_of_each_image_as_it_was_varied() -> None:
     data = ImageData(
         source=Images(),
