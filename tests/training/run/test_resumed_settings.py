@@ -1,4 +1,4 @@
-"""What a resumed run does with other settings, by the table of the README: it obeys them, or refuses."""
+"""What a resumed run does with other settings, by the table of docs/training.md: it obeys them, or refuses."""
 
 import re
 import shutil
@@ -148,8 +148,8 @@ def test_what_can_be_obeyed_is_obeyed_and_named(begun: Any, tmp_path: Path, capl
     assert summary["earlier_parts"][0]["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
 
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
-TABLE = re.findall(r"^\| [^|]+ \| (`[^|]+=[^|]+`) \| (obeys|refuses)", README, flags=re.MULTILINE)
+PAGE = (Path(__file__).parents[3] / "docs/training.md").read_text()
+TABLE = re.findall(r"^\| [^|]+ \| (`[^|]+=[^|]+`) \| (obeys|refuses)", PAGE, flags=re.MULTILINE)
 
 
 def test_the_table_of_the_readme_is_the_one_in_the_code() -> None:

@@ -1,12 +1,13 @@
-"""The README is true: its commands run as printed (at tiny sizes), its examples hold, its files exist."""
+"""The commands in the pages run as printed, at tiny sizes and in the order in which a reader meets them."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,32 +17,9 @@ from PIL import Image
 import data
 import sample
 import train
-from flows.bijections.chain import Chain
-from scripts import collect, estimate, evaluate, race
+from scripts import bench, collect, estimate, evaluate, race
+from tests.docs.pages import PAGES, ROOT, blocks, spans, text
 from tests.support.run import CONF
-
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
-
-
-COMMANDS = [
-    shlex.split(line, comments=True)
-    for block in blocks("bash")
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.startswith("python ")
-]
-JOBS = [
-    command
-    for command in COMMANDS
-    if not {"-m", "--help", "trainer.num_nodes=2"} & set(command)
-    and command[1] not in ("scripts/collect.py", "scripts/race.py")
-]
-RACES = [command for command in COMMANDS if command[1] == "scripts/race.py"]
-SWEEPS = [command for command in COMMANDS if "-m" in command and "cluster=slurm" not in command]
 
 SCRIPTS = {
     "train.py": (
@@ -66,6 +44,33 @@ TINY_TRAINING = {
 }
 
 
+def in_blocks() -> Iterator[str]:
+    """Go through the lines of all blocks of commands."""
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            yield from block.replace("\\\n", " ").splitlines()
+
+
+def in_prose() -> Iterator[str]:
+    """Go through the commands within sentences and tables."""
+    for page in PAGES:
+        yield from (span for span in spans(page) if re.match(r"(python|pip|make|sbatch|conda) ", span))
+
+
+def split(lines: Iterator[str]) -> list[list[str]]:
+    """Return the words of each command, each command once."""
+    found = (tuple(shlex.split(line, comments=True)) for line in lines)
+    return [list(words) for words in dict.fromkeys(found) if words]
+
+
+BLOCKS = split(in_blocks())
+COMMANDS = [*BLOCKS, *(words for words in split(in_prose()) if words not in BLOCKS)]
+COMPOSED = [words for words in COMMANDS if words[0] == "python" and words[1] in SCRIPTS and "-m" not in words]
+JOBS = [words for words in BLOCKS if words in COMPOSED and not {"--help", "trainer.num_nodes=2"} & {*words}]
+RACES = [words for words in COMMANDS if words[:2] == ["python", "scripts/race.py"]]
+SWEEPS = [words for words in BLOCKS if words[:3] == ["python", "train.py", "-m"] and "cluster=slurm" not in words]
+
+
 def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
     return data.TensorImages(torch.randint(0, 256, (40, *shape), dtype=torch.uint8), torch.arange(40) % 10)
 
@@ -73,7 +78,7 @@ def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with photos, where the commands run one after the other."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("docs")
     (folder / "photos").mkdir()
     for k in range(100):
         pixels = torch.randint(0, 256, (70, 90, 3), dtype=torch.uint8)
@@ -89,10 +94,10 @@ def run(command: list[str]) -> None:
         names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
         extra = [*extra, f"run_dir=outputs/{names}"]
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
-        if "model=realnvp" not in overrides and "model.num_steps" not in given:
+        if "model=realnvp" not in overrides and "model.num_steps" not in given and "realnvp" not in str(given):
             extra += ["model.num_steps=1"]
-        if "trainer=gpu" in overrides and not torch.cuda.is_available():
-            extra += ["trainer.accelerator=cpu"]
+        if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
+            extra += ["trainer.accelerator=cpu", "trainer.devices=1"]
     elif "num_samples" in given:
         overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
     with initialize_config_dir(CONF, version_base="1.3"):
@@ -104,7 +109,7 @@ def run(command: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*GPU available but not used")
-def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("WANDB_MODE", "offline")
     for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)):
@@ -115,8 +120,16 @@ def test_its_commands_run_in_the_order_printed(workplace: Path, monkeypatch: pyt
         run(command)
 
 
+@pytest.mark.parametrize("command", COMPOSED, ids=" ".join)
+def test_every_one_composes(command: list[str]) -> None:
+    placeholder = {"num_images=N": "num_images=9"}
+    overrides = [placeholder.get(word, word) for word in command[2:] if word != "--help"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        compose(SCRIPTS[command[1]][1], overrides)
+
+
 @pytest.mark.parametrize("command", RACES, ids=" ".join)
-def test_the_contestants_of_its_races_compose(command: list[str]) -> None:
+def test_the_contestants_of_races_compose(command: list[str]) -> None:
     told = race.parse(command[2:])
     with initialize_config_dir(CONF, version_base="1.3"):
         for _, overrides in told.contestants:
@@ -124,7 +137,7 @@ def test_the_contestants_of_its_races_compose(command: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_its_sweeps_run_and_are_collected(workplace: Path) -> None:
+def test_sweeps_run_and_are_collected(workplace: Path) -> None:
     tiny = [*(f"{key}={value}" for key, value in TINY_TRAINING.items()), "callbacks.progress=null"]
     for sweep in SWEEPS:
         last = [*tiny, "data=digits", "trainer.max_steps=1"]
@@ -139,24 +152,44 @@ def test_its_sweeps_run_and_are_collected(workplace: Path) -> None:
         )
     assert len(list((workplace / "multirun/grid").glob("[0-3]/best.safetensors"))) == 4
     assert len(list((workplace / "multirun/search").glob("trial-*/best.safetensors"))) == 2
-    (collecting,) = [command for command in COMMANDS if command[1] == "scripts/collect.py"]
+    (collecting,) = [command for command in BLOCKS if command[1] == "scripts/collect.py"]
     collect.main([str(workplace / collecting[2])])
     assert (workplace / "multirun/grid/collected.csv").exists()
 
 
-def test_the_batch_scripts_that_it_names_are_sound() -> None:
-    scripts = {word for block in blocks("bash") for word in block.split() if word.endswith(".sbatch")}
+def test_other_scripts_and_modules_exist_and_take_these_options() -> None:
+    for command in COMMANDS:
+        if command[0] == "python" and command[1] == "-m":
+            assert (ROOT / f"{command[2].replace('.', '/')}.py").exists(), command
+        elif command[0] == "python":
+            assert (ROOT / command[1]).exists(), command
+        if command[:2] == ["python", "scripts/bench.py"]:
+            bench.parse(command[2:])
+
+
+def test_batch_scripts_are_sound() -> None:
+    scripts = {word for command in COMMANDS for word in command if word.endswith(".sbatch")}
     assert len(scripts) == 2
     for script in scripts:
         subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
-@pytest.mark.parametrize("command", JOBS, ids=" ".join)
-def test_every_command_composes(command: list[str]) -> None:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        compose(SCRIPTS[command[1]][1], command[2:])
+def test_targets_of_make_and_extras_of_pip_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named: list[set[str]] = [set(), set()]
+    for command in [*COMMANDS, *split(span for page in PAGES for span in spans(page) if " make " in f" {span} ")]:
+        if "make" in command:
+            named[0] |= {word for word in command[command.index("make") + 1 :] if "=" not in word}
+        if command[0] == "pip":
+            named[1] |= {
+                extra for words in re.findall(r"\.\[([\w,]+)\]", " ".join(command)) for extra in words.split(",")
+            }
+    assert named[0] and named[0] <= targets
+    assert named[1] and named[1] <= {*project["optional-dependencies"]}
 
 
+@pytest.mark.slow
 def test_help_shows_the_groups() -> None:
     shown = subprocess.run(
         [sys.executable, "train.py", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -165,34 +198,11 @@ def test_help_shows_the_groups() -> None:
         assert group in shown
 
 
-EXAMPLES = dict(zip(("library", "transform", "data set"), blocks("python"), strict=True))
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_its_examples_hold(name: str) -> None:
-    exec(compile(EXAMPLES[name], "README.md", "exec"), {})
-
-
-def test_its_transform_holds_in_every_precision_and_on_every_device() -> None:
-    names: dict[str, Any] = {}
-    exec(compile(EXAMPLES["transform"], "README.md", "exec"), names)
-    flow, images = names["flow"].double(), names["images"]
-    assert torch.equal(flow.decode(flow.encode(images)), images)
-    flow.log_prob(images).sum().backward()
-    chain, x = Chain(*(names["Householder"](4) for _ in range(2))).double(), torch.randn(2, 4, 3, 3).double()
-    z, log_det = chain(x)
-    torch.testing.assert_close(chain.inverse(z), x)
-    assert log_det.dtype == torch.float64
-    elsewhere = flow.to("meta")  # any device but the CPU
-    log_prob = elsewhere.log_prob(images.to("meta"))
-    assert log_prob.device.type == "meta" and log_prob.dtype == torch.float64
-    assert elsewhere.sample([0, 1]).device.type == "meta"
-
-
-def test_what_it_names_exists() -> None:
-    for name in re.findall(r"^    ([\w./]+)  ", TEXT, flags=re.MULTILINE):
+def test_the_layout_is_that_of_the_tree() -> None:
+    named = re.findall(r"^    ([\w./]+)  ", text("README.md"), flags=re.MULTILINE)
+    for name in named:
         assert (ROOT / name).exists(), name
-    for target in re.findall(r"\]\(([\w./-]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)", TEXT)) <= targets | {"sure"}
+    rooms = {
+        f"{path.parent.relative_to(ROOT)}/" for top in ("flows", "data") for path in ROOT.glob(f"{top}/**/__init__.py")
+    }
+    assert rooms <= {*named}
