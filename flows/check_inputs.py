@@ -97,6 +97,21 @@ def check_label(label: Any, num_classes: int | None, batch: Tensor) -> None:
     _check_device("label", label, batch.device)
 
 
+def check_condition(condition: Any, condition_shape: Sequence[int] | None, batch: Tensor) -> None:
+    """Raise ValueError unless there is a condition for each of a batch where the flow reads any, and none otherwise."""
+    if condition_shape is None:
+        if condition is not None:
+            raise ValueError("this flow was built without a condition, condition_shape=None: leave the condition out")
+        return
+    shape = (len(batch), *condition_shape)
+    if not isinstance(condition, Tensor) or condition.dtype != torch.uint8 or tuple(condition.shape) != shape:
+        raise ValueError(
+            f"the flow is conditioned on images, uint8 {shape}, one for each image: give them as condition, got "
+            f"{describe(condition)}"
+        )
+    _check_device("condition", condition, batch.device)
+
+
 def check_label_values(label: Tensor | None, num_classes: int | None) -> None:
     """Raise ValueError unless all labels are of a class that the flow has."""
     if label is None or num_classes is None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.check_inputs import (
+    check_condition,
     check_images,
     check_label,
     check_label_values,
@@ -17,12 +18,13 @@ from flows.check_inputs import (
     check_place,
     check_position,
     check_precision,
-    check_seeds,
     check_temperature,
 )
+from flows.context import Context
 from flows.dequantize import Dequantize, in_precision, on_grid
 from flows.initialize import DataDependent
-from flows.multiscale import Multiscale
+from flows.multiscale import Multiscale, draw_latents, standard_normal_log_prob
+from flows.networks.context import ContextNet
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,9 @@ class ImageFlow(nn.Module):
         image_shape: (C, H, W).
         dequantize: uint8 to continuous.
         multiscale: continuous to latents.
-        latent_shapes: (C, H, W) of each latent, finest first.
         num_classes: number of labels of a class-conditional flow, else None.
+        condition_shape: (C, H, W) of the images that the flow is conditioned on, else None.
+        context_net: makes features of labels and condition that the parts of the flow read, else None.
     """
 
     spec: dict[str, Any]
@@ -56,15 +59,17 @@ class ImageFlow(nn.Module):
         image_shape: tuple[int, int, int],
         dequantize: Dequantize,
         multiscale: Multiscale,
-        latent_shapes: Sequence[tuple[int, int, int]],
         num_classes: int | None = None,
+        condition_shape: Sequence[int] | None = None,
+        context_net: ContextNet | None = None,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
         self.dequantize = dequantize
         self.multiscale = multiscale
-        self.latent_shapes = list(latent_shapes)
         self.num_classes = num_classes
+        self.condition_shape = None if condition_shape is None else tuple(condition_shape)
+        self.context_net = context_net
         self.register_load_state_dict_post_hook(note_loaded)  # type: ignore[no-untyped-call]
 
     @property
@@ -72,66 +77,97 @@ class ImageFlow(nn.Module):
         """C * H * W, the number of dimensions that bits are averaged over."""
         return math.prod(self.image_shape)
 
-    def forward(self, images: Tensor, label: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """Return `log_prob(images, label, noise)`."""
-        return self.log_prob(images, label, noise)
+    @property
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, H, W) of each latent, finest first."""
+        return self.multiscale.latent_shapes
 
-    def log_prob(self, images: Tensor, label: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        label: Tensor | None = None,
+        noise: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Return `log_prob(images, label, noise, condition)`."""
+        return self.log_prob(images, label, noise, condition)
+
+    def context(self, label: Tensor | None = None, condition: Tensor | None = None) -> Context | None:
+        """Return what `multiscale` is given: labels, and features of labels and condition; None for nothing."""
+        features = () if self.context_net is None else self.context_net(label, condition)
+        return (*features, *(() if label is None else (label,))) or None
+
+    def log_prob(
+        self,
+        images: Tensor,
+        label: Tensor | None = None,
+        noise: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Return log p(x) + log_det of noise to x, whose mean over noise bounds log P(image) from below.
 
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
             noise: dequantization noise in [0, 1), `(B, C, H, W)`; drawn from torch's generator if None.
+            condition: uint8 `(B, C', H', W')`, the images that the flow is conditioned on, if it is.
 
         Returns:
             `(B,)`, nats.
 
         Raises:
-            ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64. Whether
+            ValueError: if an argument is not as above, or if the flow is not in float32 or float64. Whether
                 labels are of a class and noise is in [0, 1) is not looked at, as a GPU would have to wait.
         """
-        self.check(images, label)
+        self.check(images, label, condition)
         self.warn_unless_initialized(images)
         if noise is None:
             noise = torch.rand(images.shape, device=images.device)
         check_noise(noise, images)
         reference = next(self.parameters(), noise)
         x, noise_log_det = self.dequantize(images, in_precision(noise, reference.dtype))
-        zs, log_det = self.multiscale(x, label)
-        squares = torch.stack([z.square().sum((1, 2, 3)) for z in zs]).sum(0)
-        return noise_log_det + log_det - 0.5 * (squares + self.num_dims * math.log(2 * math.pi))
+        zs, log_det = self.multiscale(x, self.context(label, condition))
+        return noise_log_det + log_det + standard_normal_log_prob(zs)
 
-    def encode(self, images: Tensor, label: Tensor | None = None, noise: Tensor | float = 0.5) -> list[Tensor]:
+    def encode(
+        self,
+        images: Tensor,
+        label: Tensor | None = None,
+        noise: Tensor | float = 0.5,
+        condition: Tensor | None = None,
+    ) -> list[Tensor]:
         """Return the latents of images, finest first; of the centres of their bins unless `noise` is given.
 
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
             noise: in [0, 1), one number or `(B, C, H, W)`: where in its bin each value lies.
+            condition: as for `log_prob`.
 
         Raises:
-            ValueError: if images, label or noise are not as above, or if the flow is not in float32 or float64.
+            ValueError: if an argument is not as above, or if the flow is not in float32 or float64.
         """
-        self.check(images, label)
+        self.check(images, label, condition)
         check_label_values(label, self.num_classes)
         reference = next(self.parameters(), torch.empty(()))
         position = in_precision(check_position(noise, images), reference.dtype).to(images.device)
-        return self.multiscale(self.dequantize.place(images, on_grid(position)), label)[0]
+        x = self.dequantize.place(images, on_grid(position))
+        return self.multiscale(x, self.context(label, condition))[0]
 
-    def check(self, images: Tensor, label: Tensor | None) -> None:
-        """Raise ValueError unless images and label suit the flow, and the flow is in float32 or float64."""
+    def check(self, images: Tensor, label: Tensor | None, condition: Tensor | None) -> None:
+        """Raise ValueError unless the arguments suit the flow, and the flow is in float32 or float64."""
         parameter = next(self.parameters(), None)
         check_precision(parameter)
         check_images(images, self.image_shape)
         check_place("images", images, parameter)
         check_label(label, self.num_classes, images)
+        check_condition(condition, self.condition_shape, images)
 
-    def decode(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
+    def decode(self, zs: Sequence[Tensor], label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for.
 
         Raises:
-            ValueError: if latents or label do not suit the flow, or if it is not in float32 or float64.
+            ValueError: if latents, label or condition do not suit the flow, or if it is not in float32 or float64.
         """
         parameter = next(self.parameters(), None)
         check_precision(parameter)
@@ -139,10 +175,17 @@ class ImageFlow(nn.Module):
         check_place("latents", zs[0], parameter)
         check_label(label, self.num_classes, zs[0])
         check_label_values(label, self.num_classes)
-        return self.dequantize.inverse(self.multiscale.inverse(zs, label))
+        check_condition(condition, self.condition_shape, zs[0])
+        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition)))
 
     @torch.no_grad()
-    def sample(self, seeds: Iterable[int], temperature: float = 1.0, label: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        seeds: Iterable[int],
+        temperature: float = 1.0,
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Draw one image a seed.
 
         Args:
@@ -151,31 +194,25 @@ class ImageFlow(nn.Module):
             temperature: factor on the standard deviation of all latents (Glow, section 6); 0 gives the image of
                 the prior's mode, which is the most probable image only of a flow that keeps volume.
             label: `(B,)` int64 for a class-conditional flow.
+            condition: as for `log_prob`, one image for each seed.
 
         Returns:
             uint8 `(B, C, H, W)`.
 
         Raises:
-            ValueError: if seeds, temperature or label are not as above, or if the flow is not in float32 or float64.
+            ValueError: if an argument is not as above, or if the flow is not in float32 or float64.
         """
         factor = check_temperature(temperature)
         zs = [factor * eps for eps in self.draw_latents(seeds)]
-        return self.decode(zs, label)
+        return self.decode(zs, label, condition)
 
     def draw_latents(self, seeds: Iterable[int]) -> list[Tensor]:
-        """Draw standard normal latents, finest first: one generator and one draw a seed, cut into levels.
+        """Draw standard normal latents, finest first: one generator and one draw for each seed.
 
         Raises:
             ValueError: if seeds are not as in `sample`.
         """
-        reference = next(self.parameters(), torch.empty(()))
-        generators = [torch.Generator().manual_seed(seed) for seed in check_seeds(seeds)]
-        flat = torch.empty(len(generators), self.num_dims, dtype=torch.float32)
-        for row, generator in zip(flat, generators, strict=True):
-            row.normal_(generator=generator)
-        flat = flat.to(device=reference.device, dtype=reference.dtype)
-        parts = torch.split(flat, [math.prod(shape) for shape in self.latent_shapes], dim=1)
-        return [part.view(-1, *shape) for part, shape in zip(parts, self.latent_shapes, strict=True)]
+        return draw_latents(seeds, self.latent_shapes, next(self.parameters(), torch.empty(())))
 
     def warn_unless_initialized(self, images: Tensor) -> None:
         """Warn, once, of a flow whose data-dependent layers start from anywhere; without values all do."""

@@ -1,11 +1,15 @@
 """The multi-scale architecture: levels of bijections, with half of the channels leaving after each."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.bijections.reshape import channels_last
+from flows.check_inputs import check_seeds, check_temperature
+from flows.context import Context
 from flows.prior import Split, TopPrior
 
 
@@ -18,20 +22,38 @@ class Multiscale(nn.Module):
         levels: one bijection a level, finest first.
         splits: one less than levels.
         top: the prior of what is left.
+        latent_shapes: (C, H, W) of each latent, finest first; None where nothing is split off.
+
+    Raises:
+        ValueError: if latent_shapes are not given, or not one for each level, where there are splits.
     """
 
-    def __init__(self, levels: Sequence[Bijection], splits: Sequence[Split], top: TopPrior) -> None:
+    def __init__(
+        self,
+        levels: Sequence[Bijection],
+        splits: Sequence[Split],
+        top: TopPrior,
+        latent_shapes: Sequence[tuple[int, int, int]] | None = None,
+    ) -> None:
         super().__init__()
+        if latent_shapes is None and not splits:
+            latent_shapes = [top.shape]
+        if latent_shapes is None or len(latent_shapes) != len(levels) or len(splits) != len(levels) - 1:
+            raise ValueError(
+                f"{len(levels)} levels have a split between neighbours and a latent shape (C, H, W) each, got "
+                f"{len(splits)} splits and {latent_shapes}"
+            )
+        self.latent_shapes = list(latent_shapes)
         self.levels: Sequence[Bijection] = nn.ModuleList(levels)  # type: ignore[assignment]
         self.splits: Sequence[Split] = nn.ModuleList(splits)  # type: ignore[assignment]
         self.top = top
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[list[Tensor], Tensor]:
         """Map continuous images to latents.
 
         Args:
             x: `(B, C, H, W)`.
-            label: `(B,)` int64 for a class-conditional flow.
+            context: what the flow is given; see `flows.context`.
 
         Returns:
             `zs`, one latent `(B, C_l, H_l, W_l)` a level, finest first, and log_det `(B,)` in nats.
@@ -40,19 +62,66 @@ class Multiscale(nn.Module):
         zs = []
         total = x.new_zeros(x.shape[0])
         for level, split in zip(levels, self.splits, strict=True):
-            x, level_log_det = level(x)
-            x, eps, split_log_det = split(x)
+            x, level_log_det = level(x, *level.read(context))
+            x, eps, split_log_det = split(x, context)
             zs.append(eps)
             total = total + level_log_det + split_log_det
-        x, level_log_det = last(x)
-        eps, top_log_det = self.top(x, label)
+        x, level_log_det = last(x, *last.read(context))
+        eps, top_log_det = self.top(x, context)
         return [*zs, eps], total + level_log_det + top_log_det
 
-    def inverse(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
+    def inverse(self, zs: Sequence[Tensor], context: Context | None = None) -> Tensor:
         """Map latents, finest first, back to continuous images `(B, C, H, W)`."""
         *fine, coarse = zs
         *levels, last = self.levels
-        x = last.inverse(self.top.inverse(channels_last(coarse), label))
+        x = last.inverse(self.top.inverse(channels_last(coarse), context), *last.read(context))
         for level, split, eps in reversed(list(zip(levels, self.splits, fine, strict=True))):
-            x = level.inverse(split.inverse(x, eps))
+            x = level.inverse(split.inverse(x, eps, context), *level.read(context))
         return x
+
+    def log_prob(self, x: Tensor, context: Context | None = None) -> Tensor:
+        """Return the log density of continuous `x` `(B, C, H, W)`: `(B,)` in nats."""
+        zs, log_det = self(x, context)
+        return log_det + standard_normal_log_prob(zs)
+
+    @torch.no_grad()
+    def sample(self, seeds: Iterable[int], temperature: float = 1.0, context: Context | None = None) -> Tensor:
+        """Draw one continuous image for each seed: `(B, C, H, W)`.
+
+        Args:
+            seeds: one whole number for each image, from 0 to 2^32 - 1.
+            temperature: factor on the standard deviation of all latents.
+            context: as for `forward`.
+
+        Raises:
+            ValueError: if seeds or temperature are not as above.
+        """
+        factor = check_temperature(temperature)
+        zs = draw_latents(seeds, self.latent_shapes, next(self.parameters(), torch.empty(())))
+        return self.inverse([factor * eps for eps in zs], context)
+
+
+def draw_latents(seeds: Iterable[int], latent_shapes: Sequence[tuple[int, int, int]], like: Tensor) -> list[Tensor]:
+    """Draw standard normal latents, finest first: one generator and one draw for each seed, cut into levels.
+
+    Args:
+        seeds: one whole number for each image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch.
+        latent_shapes: (C, H, W) of each latent, finest first.
+        like: whose device and precision the latents get.
+
+    Raises:
+        ValueError: if seeds are not as above.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in check_seeds(seeds)]
+    sizes = [math.prod(shape) for shape in latent_shapes]
+    flat = torch.empty(len(generators), sum(sizes), dtype=torch.float32)
+    for row, generator in zip(flat, generators, strict=True):
+        row.normal_(generator=generator)
+    parts = torch.split(flat.to(device=like.device, dtype=like.dtype), sizes, dim=1)
+    return [part.view(-1, *shape) for part, shape in zip(parts, latent_shapes, strict=True)]
+
+
+def standard_normal_log_prob(zs: Sequence[Tensor]) -> Tensor:
+    """Return the log density of latents under N(0, I): `(B,)` in nats."""
+    squares = torch.stack([z.square().sum((1, 2, 3)) for z in zs]).sum(0)
+    return -0.5 * (squares + sum(z[0].numel() for z in zs) * math.log(2 * math.pi))

@@ -1,11 +1,14 @@
 """Gaussian priors as affine maps to N(0, I), so that every latent of a flow is standard normal."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from flows.arguments import require_positive
+from flows.context import Context, features_at, joined, labels_of
+from flows.networks.conditioner import ZeroConv2d
 
 
 def standardize(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,32 +31,39 @@ class Split(nn.Module):
         channels: C of the image, even.
         conditioner: maps the kept half `(B, C/2, H, W)` to mean and log sigma of the other, `(B, C, H, W)`
             (Glow's learned prior); None for N(0, I).
+        context_channels: E of the features that the conditioner reads behind those; 0 for none.
     """
 
-    def __init__(self, channels: int, conditioner: nn.Module | None = None) -> None:
+    def __init__(self, channels: int, conditioner: nn.Module | None = None, context_channels: int = 0) -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(f"a split halves the channels, so their number must be even, got {channels}")
         self.channels = channels
         self.conditioner = conditioner
+        self.context_channels = context_channels
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Split `x` `(B, C, H, W)` into the kept half, `eps` (both `(B, C/2, H, W)`) and log_det `(B,)`."""
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"Split expects (B, {self.channels}, H, W), got {tuple(x.shape)}")
         x1, x2 = x.chunk(2, dim=1)
-        if self.conditioner is None:
-            return x1, x2, x.new_zeros(x.shape[0])
-        return x1, *standardize(x2, self.conditioner(x1).to(x.dtype))
+        h = self.mean_and_log_sigma(x1, context)
+        return (x1, x2, x.new_zeros(x.shape[0])) if h is None else (x1, *standardize(x2, h))
 
-    def inverse(self, x1: Tensor, eps: Tensor) -> Tensor:
+    def inverse(self, x1: Tensor, eps: Tensor, context: Context | None = None) -> Tensor:
         """Put the kept half and the latents together again: `(B, C, H, W)`."""
-        x2 = eps if self.conditioner is None else unstandardize(eps, self.conditioner(x1).to(x1.dtype))
-        return torch.cat((x1, x2), dim=1)
+        h = self.mean_and_log_sigma(x1, context)
+        return torch.cat((x1, eps if h is None else unstandardize(eps, h)), dim=1)
+
+    def mean_and_log_sigma(self, x1: Tensor, context: Context | None) -> Tensor | None:
+        """Return mean and log sigma of the other half `(B, C, H, W)`, or None for N(0, I)."""
+        if self.conditioner is None:
+            return None
+        return self.conditioner(joined(x1, context, self.context_channels)).to(x1.dtype)
 
 
 class TopPrior(nn.Module):
-    """The Gaussian of the coarsest latents: a learned bias, plus an embedding of the label.
+    """The Gaussian of the coarsest latents: a learned bias, plus an embedding of the label, plus a map of features.
 
     Args:
         shape: (C, H, W) of the latents.
@@ -61,11 +71,14 @@ class TopPrior(nn.Module):
             learned top prior), "standard" none: N(0, I).
         num_classes: number of labels of a class-conditional prior (Glow's `ycond`), which adds to them an
             embedding of the label, for every entry or for each channel alike; None for none.
+        context_channels: E of the features that mean and sigma depend on, through a convolution; 0 for none.
     """
 
     KINDS = ("position", "channel", "standard")
 
-    def __init__(self, shape: tuple[int, int, int], kind: str, num_classes: int | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], kind: str, num_classes: int | None = None, context_channels: int = 0
+    ) -> None:
         super().__init__()
         if kind not in self.KINDS:
             raise ValueError(f"top_prior is one of {', '.join(self.KINDS)}, got {kind!r}")
@@ -78,29 +91,34 @@ class TopPrior(nn.Module):
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, math.prod(self.h_shape))
         if self.embedding is not None:
             nn.init.zeros_(self.embedding.weight)
+        self.context_channels = context_channels
+        self.of_features = ZeroConv2d(context_channels, 2 * channels) if context_channels else None
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Map `x` `(B, C, H, W)` to `eps` of the same shape and log_det `(B,)`, given `label` `(B,)` int64."""
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        """Map `x` `(B, C, H, W)` to `eps` of the same shape and log_det `(B,)`."""
         if x.shape[1:] != self.shape:
             raise ValueError(f"the top prior expects (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        h = self.mean_and_log_sigma(x.shape[0], label)
+        h = self.mean_and_log_sigma(x, context)
         return (x, x.new_zeros(x.shape[0])) if h is None else standardize(x, h)
 
-    def inverse(self, eps: Tensor, label: Tensor | None = None) -> Tensor:
+    def inverse(self, eps: Tensor, context: Context | None = None) -> Tensor:
         """Map latents `eps` `(B, C, H, W)` back to `x`."""
-        h = self.mean_and_log_sigma(eps.shape[0], label)
+        h = self.mean_and_log_sigma(eps, context)
         return eps if h is None else unstandardize(eps, h)
 
-    def mean_and_log_sigma(self, batch_size: int, label: Tensor | None) -> Tensor | None:
-        """Return `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
+    def mean_and_log_sigma(self, x: Tensor, context: Context | None) -> Tensor | None:
+        """Return those of `x` or `eps`, `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
 
         Raises:
             ValueError: if a class-conditional prior does not get one label an image.
         """
-        if self.embedding is None:
-            return self.bias if self.bias is None else self.bias[None]
-        if label is None or label.shape != (batch_size,):
-            got = "none" if label is None else tuple(label.shape)
-            raise ValueError(f"a class-conditional flow needs a label for each image, ({batch_size},), got {got}")
-        embedded = self.embedding(label).view(-1, *self.h_shape)
-        return embedded if self.bias is None else self.bias + embedded
+        terms = [] if self.bias is None else [self.bias[None]]
+        if self.embedding is not None:
+            label, batch_size = labels_of(context), x.shape[0]
+            if label is None or label.shape != (batch_size,):
+                got = "none" if label is None else tuple(label.shape)
+                raise ValueError(f"a class-conditional flow needs a label for each image, ({batch_size},), got {got}")
+            terms.append(self.embedding(label).view(-1, *self.h_shape))
+        if self.of_features is not None:
+            terms.append(self.of_features(features_at(context, x, self.context_channels)).to(x.dtype))
+        return reduce(torch.add, terms) if terms else None

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine
 from flows.bijections.mask import ChannelMask
 from flows.bijections.reshape import Squeeze
@@ -58,9 +60,10 @@ class VariationalDequantize(Dequantize):
         )
         self.affine = Affine(BoundedScale(channels))
         self.steer = ZeroConv2d(context_channels, self.affine.num_raw * channels)
+        make_network = partial(ConvNet, hidden_channels=hidden_channels, hidden_conv=ActNormConv2d, input_limit=6)
         self.couplings = nn.ModuleList(
-            ContextCoupling(ChannelMask(channels, swap=place % 2 == 1), context_channels, hidden_channels)
-            for place in range(num_couplings)
+            Coupling(channels, mask, Affine(BoundedScale(mask.part_channels)), make_network, context_channels)
+            for mask in (ChannelMask(channels, swap=place % 2 == 1) for place in range(num_couplings))
         )
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,30 +87,6 @@ class VariationalDequantize(Dequantize):
         x = self.place(images, part * self.squeeze.inverse(y).sigmoid())
         log_volume = self.log_bin_volume(images) + images[0].numel() * math.log(part)
         return x, torch.stack(log_dets).sum(0) + log_volume
-
-
-class ContextCoupling(nn.Module):
-    """An affine coupling whose network reads, beside half of the channels, a context.
-
-    Args:
-        mask: which half of the channels the network reads.
-        context_channels: C' of the context.
-        hidden_channels: width of the network.
-    """
-
-    def __init__(self, mask: ChannelMask, context_channels: int, hidden_channels: int) -> None:
-        super().__init__()
-        self.mask = mask
-        self.affine = Affine(BoundedScale(mask.part_channels))
-        in_channels, out_channels = mask.part_channels + context_channels, self.affine.num_raw * mask.part_channels
-        self.conditioner = ConvNet(in_channels, out_channels, hidden_channels, ActNormConv2d, input_limit=6)
-
-    def forward(self, y: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `y` `(B, C, H, W)`, given the context `(B, C', H, W)`; return log_det `(B,)` in nats, too."""
-        y1, y2 = self.mask.split(y)
-        raw = self.conditioner(torch.cat((y1, context), 1)).to(y.dtype)
-        z2, log_scale = self.affine(y2, raw)
-        return self.mask.merge(y1, z2), log_scale.sum((1, 2, 3))
 
 
 DEQUANTIZATIONS: dict[str, Callable[[int, tuple[int, int, int]], Dequantize]] = {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.bijections.linear import ChannelLinear
+from flows.context import Context
 from flows.initialize import DataDependent, standardizing_affine
 
 
@@ -35,11 +36,11 @@ class ActNorm(ChannelLinear, DataDependent):
     def log_abs_det(cls, layers: Sequence["ActNorm"]) -> Tensor:
         return torch.stack([layer.log_scale for layer in layers]).sum(1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         z = (x + self.bias[:, None, None]) * self.log_scale.exp()[:, None, None]
         return z, (x.shape[2] * x.shape[3] * self.log_scale.sum()).expand(x.shape[0])
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         self.check_shape(z)
         return z * (-self.log_scale).exp()[:, None, None] - self.bias[:, None, None]

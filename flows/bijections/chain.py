@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from flows.autograd import is_plain
 from flows.bijection import Bijection, Vjp
 from flows.bijections.linear import ChannelLinear, WeightAndBias, affines, inverses, log_abs_dets, run_as_matrices
+from flows.context import Context, entries
 from flows.hooks import is_hooked
 from flows.memory.memory_flat import memory_flat
 
@@ -28,18 +29,18 @@ class Chain(Bijection):
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.bijections)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         if not (self.memory_flat and len(self.bijections) > 0 and torch.is_grad_enabled() and not is_plain()):
-            return self.compose(x)
+            return self.compose(x, context)
         with torch.no_grad():
             prepared = self.prepare(x)
-        return memory_flat(self.bijections, x, prepared, self.note_drift)
+        return memory_flat(self.bijections, x, context, prepared, self.note_drift)
 
     def note_drift(self, drift: Tensor) -> None:
         """Keep how far the last backward pass was off, for those who watch it."""
         self.drift = drift
 
-    def compose(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def compose(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         """Do what `forward` does, one bijection after the other."""
         prepared = self.prepare(x)
         log_dets = [x.new_zeros(x.shape[0])]
@@ -47,7 +48,7 @@ class Chain(Bijection):
             if isinstance(bijection, ChannelLinear) and bijection in prepared:
                 x, log_det = bijection.transform(x, *prepared[bijection])
             else:
-                x, log_det = bijection(x)
+                x, log_det = bijection(x, *bijection.read(context))
             log_dets.append(log_det)
         return x, torch.stack(log_dets).sum(0)
 
@@ -56,22 +57,30 @@ class Chain(Bijection):
         layers = [layer for layer in run_as_matrices(self.bijections) if not is_hooked(layer)]
         return dict(zip(layers, zip(affines(layers, x), log_abs_dets(layers, x), strict=True), strict=True))
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         layers = run_as_matrices(self.bijections)
         prepared = dict(zip(layers, inverses(layers, z), strict=True))
         for bijection in reversed(self.bijections):
             if isinstance(bijection, ChannelLinear) and bijection in prepared:
                 z = bijection.apply_affine(z, prepared[bijection])
             else:
-                z = bijection.inverse(z)
+                z = bijection.inverse(z, *bijection.read(context))
         return z
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: Context | None = None) -> Vjp:
+        of_context: list[Tensor | None] = [None] * len(entries(context))
         gradients: dict[Tensor, Tensor | None] = dict.fromkeys(self.parameters())
         for bijection in reversed(self.bijections):
-            z, grad_z, of_parameters = bijection.vjp(z, grad_z, grad_log_det)
+            z, grad_z, of_parameters, of_entries = bijection.vjp(z, grad_z, grad_log_det, *bijection.read(context))
             for parameter, gradient in zip(bijection.parameters(), of_parameters, strict=True):
-                if gradient is not None:
-                    known = gradients[parameter]  # of another place of the same layer or parameter
-                    gradients[parameter] = gradient if known is None else known + gradient
-        return z, grad_z, list(gradients.values())
+                gradients[parameter] = plus(gradients[parameter], gradient)  # it may stand in another place, too
+            if of_entries:
+                of_context = list(map(plus, of_context, of_entries))
+        return z, grad_z, list(gradients.values()), of_context
+
+
+def plus(known: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients, either of which may be none."""
+    if known is None or gradient is None:
+        return gradient if known is None else known
+    return known + gradient

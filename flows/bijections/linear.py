@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.bijection import Bijection, Vjp
+from flows.context import Context, entries
 from flows.initialize import DataDependent
 from flows.overriding import is_newer
 from flows.pull_back import pull_back
@@ -67,7 +68,7 @@ class ChannelLinear(Bijection):
         weights, _ = cls.affine(layers)
         return torch.linalg.slogdet(weights.double()).logabsdet.to(weights.dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         (affine,), (log_abs_det,) = affines([self], x), log_abs_dets([self], x)
         return self.transform(x, affine, log_abs_det)
 
@@ -75,7 +76,7 @@ class ChannelLinear(Bijection):
         """Do what `forward` does, given what it computes from the parameters."""
         return self.apply_affine(x, affine), (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         (inverse,) = inverses([self], z)
         return self.apply_affine(z, inverse)
 
@@ -86,13 +87,13 @@ class ChannelLinear(Bijection):
         with full_precision(x):
             return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
 
-    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+    def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: Context | None = None) -> Vjp:
         with torch.no_grad():
             ((affine, inverse),) = with_inverses([self], z)
         x, grad_x, grad_affine = self.vjp_through(affine, inverse, z, grad_z, grad_log_det)
         with torch.enable_grad():
             (outputs,) = affines([self], z)
-        return x, grad_x, pull_back(outputs, grad_affine, list(self.parameters()))
+        return x, grad_x, pull_back(outputs, grad_affine, list(self.parameters())), [None] * len(entries(context))
 
     def vjp_through(
         self, affine: WeightAndBias, inverse: WeightAndBias, z: Tensor, grad_z: Tensor, grad_log_det: Tensor
@@ -205,11 +206,11 @@ class Permutation(ChannelLinear):
     def log_abs_det(cls, layers: Sequence["Permutation"]) -> Tensor:
         return torch.zeros(len(layers), device=layers[0].order.device)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         return x[:, self.order], x.new_zeros(x.shape[0])
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         self.check_shape(z)
         return z[:, self.order.argsort()]
 

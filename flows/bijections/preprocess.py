@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
+from flows.context import Context
 from flows.initialize import DataDependent
 
 MARGIN = 1e-5
@@ -24,7 +25,7 @@ class Logit(Bijection):
         super().__init__()
         self.alpha = alpha
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         slope = 1 - 2 * self.alpha
         z = torch.logit(self.alpha + slope * (x + 0.5))
@@ -32,7 +33,7 @@ class Logit(Bijection):
         log_derivative = F.softplus(-z) + F.softplus(z) + math.log(slope)
         return z, log_derivative.sum((1, 2, 3))
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         self.check_shape(z)
         return (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha) - 0.5
 
@@ -64,7 +65,7 @@ class Gaussianize(Bijection, DataDependent):
         share = counts / counts.sum(1, keepdim=True)
         self.logits.copy_(((1 - self.smoothing) * share + self.smoothing / self.num_bins).log())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         bins, within = self._bins(x)
         mass, below = self._histogram()
@@ -74,7 +75,7 @@ class Gaussianize(Bijection, DataDependent):
         log_derivative = (mass * (self.num_bins * (1 - 2 * MARGIN))).log() - log_normal
         return z, log_derivative.sum((1, 2, 3))
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         self.check_shape(z)
         share = ((torch.special.ndtr(z) - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
         mass, below = self._histogram()

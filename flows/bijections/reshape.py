@@ -6,6 +6,7 @@ from torch import Tensor
 
 from flows.autograd import is_transformed
 from flows.bijection import Bijection
+from flows.context import Context
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -19,13 +20,13 @@ class Squeeze(Bijection):
     (RealNVP, section 3.6; channel order of the original Glow release.)
     """
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         self.check_shape(x)
         if x.shape[2] % 2 or x.shape[3] % 2:
             raise ValueError(f"Squeeze expects (B, C, H, W) with even H and W, got {tuple(x.shape)}")
         return channels_last(F.pixel_unshuffle(x, 2)), x.new_zeros(x.shape[0])
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         self.check_shape(z)
         if z.shape[1] % 4:
             raise ValueError(f"Squeeze inverts (B, 4C, H, W), got {tuple(z.shape)}")

@@ -10,12 +10,14 @@ from torch import Tensor
 from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
 from flows.bijection import Bijection, Vjp
 from flows.bijections.linear import ChannelLinear, WeightAndBias, affines, with_inverses
+from flows.context import Context, entries
 from flows.pull_back import pull_back
 
 
 def memory_flat(
     bijections: Sequence[Bijection],
     x: Tensor,
+    context: Context | None,
     prepared: Mapping[Bijection, tuple[WeightAndBias, Tensor]],
     note_drift: Callable[[Tensor], None],
 ) -> tuple[Tensor, Tensor]:
@@ -27,6 +29,7 @@ def memory_flat(
     Args:
         bijections: at least one, in the order in which they are applied.
         x: `(B, C, H, W)`.
+        context: of all of them.
         prepared: what `ChannelLinear.transform` takes, for the layers that run as matrices.
         note_drift: called at the end of the backward pass, with how far the rebuilt input is off.
 
@@ -42,8 +45,10 @@ def memory_flat(
     x = _Matrices.apply(tape, x, *tape.matrix_parameters())
     log_dets = []
     for place, bijection in enumerate(bijections):
-        own = [] if bijection in prepared else bijection.parameters()
-        x, log_det = _Rebuilt.apply(tape, place, prepared.get(bijection), x, *own)
+        runs_as_matrix = bijection in prepared
+        own = [] if runs_as_matrix else bijection.parameters()
+        given = () if runs_as_matrix or not bijection.takes_context else entries(context)
+        x, log_det = _Rebuilt.apply(tape, place, prepared.get(bijection), len(given), x, *given, *own)
         log_dets.append(log_det)
     return x, torch.stack(log_dets).sum(0)
 
@@ -76,10 +81,12 @@ class Tape:
         """Return the parameters of the layers that run as matrices, each once."""
         return list(dict.fromkeys(parameter for layer in self.layers for parameter in layer.parameters()))
 
-    def vjp(self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor) -> Vjp:
+    def vjp(
+        self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: tuple[Tensor, ...]
+    ) -> Vjp:
         """As `Bijection.vjp`; gradients with respect to matrices wait here until all are there."""
         if bijection not in self.layers:
-            return bijection.vjp(z, grad_z, grad_log_det)
+            return bijection.vjp(z, grad_z, grad_log_det, *bijection.read(context or None))
         assert isinstance(bijection, ChannelLinear)
         if bijection not in self.matrices:
             end = self.layers.index(bijection) + 1
@@ -91,7 +98,7 @@ class Tape:
             of_weight, of_bias = self.gradients[bijection]
             grad_weight, grad_bias = grad_weight + of_weight, grad_bias + of_bias
         self.gradients[bijection] = grad_weight, grad_bias
-        return x, grad_x, []
+        return x, grad_x, [], []
 
 
 class _Matrices(torch.autograd.Function):
@@ -119,17 +126,18 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, tape: Tape, place: int, prepared: Any, x: Tensor, *parameters: Tensor
+        ctx: Any, tape: Tape, place: int, prepared: Any, num_entries: int, x: Tensor, *given_and_parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         bijection, is_last = tape.bijections[place], place == len(tape.bijections) - 1
+        context = given_and_parameters[:num_entries]
         if prepared is None:
-            z, log_det = bijection(x)
+            z, log_det = bijection(x, *bijection.read(context or None))
         else:
             assert isinstance(bijection, ChannelLinear)
             z, log_det = bijection.transform(x, *prepared)
         ctx.tape, ctx.bijection = tape, bijection
-        ends_way_back = place == 0 or not ctx.needs_input_grad[3]
-        ctx.save_for_backward(x if ends_way_back else None, z if is_last else None)
+        ends_way_back = place == 0 or not ctx.needs_input_grad[4]
+        ctx.save_for_backward(x if ends_way_back else None, z if is_last else None, *context)
         device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         return z, log_det
@@ -140,13 +148,16 @@ class _Rebuilt(torch.autograd.Function):
     def backward(ctx: Any, grad_z: Tensor, grad_log_det: Tensor) -> tuple[Tensor | None, ...]:
         refuse_more_than_first_order(grad_z)
         tape, bijection = ctx.tape, ctx.bijection
-        x, z = ctx.saved_tensors
+        x, z, *context = ctx.saved_tensors
+        context = tuple(context)
         z = tape.z if z is None else z
         device, dtype, enabled = ctx.autocast
         with torch.autocast(device, dtype, enabled):
             if x is None:
-                tape.z, grad_x, gradients = tape.vjp(bijection, z, grad_z, grad_log_det)
+                tape.z, grad_x, of_parameters, of_entries = tape.vjp(bijection, z, grad_z, grad_log_det, context)
             else:
-                true_z, grad_x, gradients = bijection.vjp_at(x, grad_z, grad_log_det)
+                true_z, grad_x, of_parameters, of_entries = bijection.vjp_at(
+                    x, grad_z, grad_log_det, *bijection.read(context or None)
+                )
                 tape.note_drift((true_z - z).abs().max())
-        return None, None, None, grad_x, *gradients
+        return None, None, None, None, grad_x, *of_entries, *of_parameters

@@ -19,6 +19,7 @@ from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
+from flows.networks.context import READERS, ContextNet, channels_to_read
 from flows.prior import Split, TopPrior
 from flows.variational_dequantize import DEQUANTIZATIONS
 
@@ -54,7 +55,11 @@ class Glow(ImageFlow):
         input_limit: what the networks of couplings and splits read is clamped to [-input_limit, input_limit], which
             keeps deep flows stable at high learning rates; None for no limit (the original release's).
         top_prior: "position", "channel" or "standard".
-        num_classes: number of labels for a class-conditional top prior; None for none.
+        num_classes: number of labels of a class-conditional model; None for none.
+        condition: what reads the labels: the top "prior" alone (the original release's), or "couplings", splits and
+            prior, through an embedding.
+        condition_shape: (C, H, W) of images that the model is conditioned on; None for none.
+        context_channels: number of features of labels and condition images that the networks read.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -77,9 +82,13 @@ class Glow(ImageFlow):
         input_limit: float | None = None,
         top_prior: str = "channel",
         num_classes: int | None = None,
+        condition: str = "prior",
+        condition_shape: Sequence[int] | None = None,
+        context_channels: int = 16,
     ) -> None:
         require_positive(num_levels=num_levels, num_steps=num_steps, hidden_channels=hidden_channels)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels)
+        reads = channels_to_read(condition, num_classes, condition_shape, context_channels)
         make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_permutation = choose("permutation", PERMUTATIONS, permutation)
@@ -97,25 +106,31 @@ class Glow(ImageFlow):
             elementwise = make_elementwise(make_scale(mask.part_channels))
             return [
                 Folded(ActNorm(channels), make_permutation(channels)),
-                Coupling(channels, mask, elementwise, make_conditioner),
+                Coupling(channels, mask, elementwise, make_conditioner, reads),
             ]
 
-        levels, splits, latent_shapes = [], [], []
+        levels, splits, latent_shapes, sizes = [], [], [], []
         for level in range(num_levels):
             first = make_preprocess(channels) if level == 0 else []
             channels, height, width = 4 * channels, height // 2, width // 2
+            sizes.append((height, width))
             steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
             levels.append(Chain(*first, Squeeze(), *steps))
             if level < num_levels - 1:
-                prior = nn.Sequential(*limited(input_limit), ZeroConv2d(channels // 2, channels))
-                splits.append(Split(channels, prior))
+                prior = nn.Sequential(*limited(input_limit), ZeroConv2d(channels // 2 + reads, channels))
+                splits.append(Split(channels, prior, reads))
                 channels //= 2
             latent_shapes.append((channels, height, width))
 
+        dequantizer = make_dequantize(num_bits, shape)
+        labels_of_prior, labels_of_all = (None, num_classes) if READERS[condition] else (num_classes, None)
+        top = TopPrior(latent_shapes[-1], top_prior, labels_of_prior, reads)
+        context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
         super().__init__(
             image_shape=shape,
-            dequantize=make_dequantize(num_bits, shape),
-            multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
-            latent_shapes=latent_shapes,
+            dequantize=dequantizer,
+            multiscale=Multiscale(levels, splits, top, latent_shapes),
             num_classes=num_classes,
+            condition_shape=condition_shape,
+            context_net=context_net,
         )

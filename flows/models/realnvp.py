@@ -16,6 +16,7 @@ from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import ResNet
+from flows.networks.context import READERS, ContextNet, channels_to_read
 from flows.prior import Split, TopPrior
 from flows.variational_dequantize import DEQUANTIZATIONS
 
@@ -36,7 +37,10 @@ class RealNVP(ImageFlow):
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
         top_prior: "standard" (the paper's), "channel" or "position".
-        num_classes: number of labels for a class-conditional top prior; None for none.
+        num_classes: number of labels of a class-conditional model; None for none.
+        condition: what reads the labels: the top "prior" alone, or "couplings" and prior, through an embedding.
+        condition_shape: (C, H, W) of images that the model is conditioned on; None for none.
+        context_channels: number of features of labels and condition images that the networks read.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -56,9 +60,13 @@ class RealNVP(ImageFlow):
         scale: str = "learned_tanh",
         top_prior: str = "standard",
         num_classes: int | None = None,
+        condition: str = "prior",
+        condition_shape: Sequence[int] | None = None,
+        context_channels: int = 16,
     ) -> None:
         require_positive(num_levels=num_levels, hidden_channels=hidden_channels, num_blocks=num_blocks)
         shape = channels, height, width = check_image_shape(image_shape, num_halvings=num_levels - 1)
+        reads = channels_to_read(condition, num_classes, condition_shape, context_channels)
         make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
@@ -72,16 +80,18 @@ class RealNVP(ImageFlow):
             for position in range(count):
                 mask = make_mask(channels, swap=position % 2 == 1)
                 elementwise = make_elementwise(make_scale(mask.part_channels))
-                layers += [Coupling(channels, mask, elementwise, make_conditioner), ActNorm(channels)]
+                layers += [Coupling(channels, mask, elementwise, make_conditioner, reads), ActNorm(channels)]
             return layers
 
-        levels, splits, latent_shapes = [], [], []
+        levels, splits, latent_shapes, sizes = [], [], [], []
         for level in range(num_levels):
             hidden = hidden_channels * 2**level
+            sizes.append((height, width))
             layers: list[Bijection] = make_preprocess(channels) if level == 0 else []
             if level < num_levels - 1:
                 layers += couplings(channels, hidden, CheckerboardMask, 3)
                 channels, height, width = 4 * channels, height // 2, width // 2
+                sizes.append((height, width))
                 layers += [Squeeze(), *couplings(channels, 2 * hidden, ChannelMask, 3)]
                 splits.append(Split(channels))
                 channels //= 2
@@ -90,10 +100,15 @@ class RealNVP(ImageFlow):
             levels.append(Chain(*layers))
             latent_shapes.append((channels, height, width))
 
+        dequantizer = make_dequantize(num_bits, shape)
+        labels_of_prior, labels_of_all = (None, num_classes) if READERS[condition] else (num_classes, None)
+        top = TopPrior(latent_shapes[-1], top_prior, labels_of_prior, reads)
+        context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
         super().__init__(
             image_shape=shape,
-            dequantize=make_dequantize(num_bits, shape),
-            multiscale=Multiscale(levels, splits, TopPrior(latent_shapes[-1], top_prior, num_classes)),
-            latent_shapes=latent_shapes,
+            dequantize=dequantizer,
+            multiscale=Multiscale(levels, splits, top, latent_shapes),
             num_classes=num_classes,
+            condition_shape=condition_shape,
+            context_net=context_net,
         )

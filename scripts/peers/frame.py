@@ -35,8 +35,8 @@ def framed(
             levels,
             [Split(2 * channels) for channels, _, _ in latent_shapes[:-1]],
             TopPrior(latent_shapes[-1], "standard"),
+            latent_shapes,
         ),
-        latent_shapes=latent_shapes,
     )
 
 

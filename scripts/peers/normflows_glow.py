@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flows import build
 from flows.arguments import check_image_shape, choose, require_positive
 from flows.bijections.preprocess import PREPROCESSES
+from flows.context import Context
 from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
 from flows.models.registry import MODELS
@@ -65,12 +66,13 @@ class NormflowsGlow(ImageFlow):
             "flows": levels[::-1],
             "merges": [nf.flows.Merge() for _ in range(num_levels - 1)],
         }
-        multiscale = Standardized(make_preprocess(shape[0]), nf.MultiscaleFlow(**coarsest_first, class_cond=False))
+        multiscale = Standardized(
+            make_preprocess(shape[0]), nf.MultiscaleFlow(**coarsest_first, class_cond=False), latent_shapes
+        )
         super().__init__(
             image_shape=shape,
             dequantize=Dequantize(num_bits),
             multiscale=multiscale,  # type: ignore[arg-type]
-            latent_shapes=latent_shapes,
         )
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -82,14 +84,21 @@ class Standardized(nn.Module):
     Args:
         preprocess: bijections before it.
         flow: of normflows, with Gaussian bases.
+        latent_shapes: (C, H, W) of each latent, finest first.
     """
 
-    def __init__(self, preprocess: Sequence[nn.Module], flow: nf.MultiscaleFlow) -> None:
+    def __init__(
+        self,
+        preprocess: Sequence[nn.Module],
+        flow: nf.MultiscaleFlow,
+        latent_shapes: Sequence[tuple[int, int, int]],
+    ) -> None:
         super().__init__()
+        self.latent_shapes = list(latent_shapes)
         self.preprocess = nn.ModuleList(preprocess)
         self.flow = flow
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[list[Tensor], Tensor]:
         """Map continuous images `(B, C, H, W)` to latents and log_det `(B,)` in nats."""
         total = x.new_zeros(len(x))
         for bijection in self.preprocess:
@@ -100,7 +109,7 @@ class Standardized(nn.Module):
         eps = [(z - base.loc) * (-base.log_scale).exp() for z, base in zip(zs, self.flow.q0, strict=True)]
         return eps[::-1], total
 
-    def inverse(self, zs: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
+    def inverse(self, zs: Sequence[Tensor], context: Context | None = None) -> Tensor:
         """Map latents, finest first, back to continuous images."""
         pairs = zip(reversed(zs), self.flow.q0, strict=True)
         x, _ = self.flow.forward_and_log_det([base.loc + base.log_scale.exp() * eps for eps, base in pairs])

@@ -49,7 +49,6 @@ def flow_of(bijection: Bijection, num_bits: int, shape: tuple[int, int, int] = S
         image_shape=shape,
         dequantize=Dequantize(num_bits),
         multiscale=Multiscale([bijection], [], TopPrior(shape, "standard")),
-        latent_shapes=[shape],
     )
 
 

@@ -1,4 +1,4 @@
-"""The pretrained flow of Fashion-MNIST has the bits/dim that docs/sampling.md states, and draws without any argument."""
+"""The pretrained flow of Fashion-MNIST has the bits/dim that its page states, and draws without any argument."""
 
 import re
 import subprocess

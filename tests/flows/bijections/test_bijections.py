@@ -108,7 +108,8 @@ def test_vjp_equals_autograd_and_rebuilds_the_input(bijection: Bijection, x: Ten
     torch.autograd.backward(outputs, (grad_z, grad_log_det)[: len(outputs)])
     expected = {name: parameter.grad for name, parameter in bijection.named_parameters()}
 
-    rebuilt, grad_x, gradients = bijection.vjp(z.detach(), grad_z, grad_log_det)
+    rebuilt, grad_x, gradients, of_context = bijection.vjp(z.detach(), grad_z, grad_log_det)
+    assert of_context == []
 
     torch.testing.assert_close(rebuilt, x.detach(), rtol=0, atol=1e-11)
     torch.testing.assert_close(grad_x, x.grad, rtol=1e-9, atol=1e-9)

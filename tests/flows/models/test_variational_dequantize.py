@@ -71,7 +71,6 @@ def test_it_learns_noise_whose_bound_is_nearly_tight() -> None:
             image_shape=shape,
             dequantize=dequantize,
             multiscale=Multiscale([Normal()], [], TopPrior(shape, "standard")),
-            latent_shapes=[shape],
         )
 
     images = torch.randint(0, 2, (256, *shape), dtype=torch.uint8) * 128

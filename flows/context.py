@@ -1,0 +1,49 @@
+"""What a conditional flow is given: features and labels that its parts read beside the image."""
+
+import torch
+from torch import Tensor
+
+Context = Tensor | tuple[Tensor, ...]
+"""One tensor or several. Features `(B, E, 1, 1)` are alike for all pixels, features `(B, E, H, W)` are for parts that
+work at this size, whole numbers `(B,)` are labels. Each part of a flow takes what it reads."""
+
+
+def entries(context: Context | None) -> tuple[Tensor, ...]:
+    """Return the tensors of a context, none for None."""
+    if context is None:
+        return ()
+    return (context,) if isinstance(context, Tensor) else context
+
+
+def features_at(context: Context | None, x: Tensor, channels: int) -> Tensor:
+    """Return the features for a part that works at the size of `x` `(B, C, H, W)`: `(B, E, H, W)`.
+
+    Args:
+        context: of which the entry of this size is taken, else the one that is alike for all pixels.
+        x: the input of the part.
+        channels: E.
+
+    Raises:
+        ValueError: if there are no such features.
+    """
+    features = [entry for entry in entries(context) if entry.is_floating_point()]
+    for size in x.shape[2:], (1, 1):
+        for entry in features:
+            if entry.shape[2:] == size and entry.shape[0] == x.shape[0] and entry.shape[1] == channels:
+                return entry.to(x.dtype).expand(-1, -1, *x.shape[2:])
+    height, width = x.shape[2:]
+    got = ", ".join(str(tuple(entry.shape)) for entry in features) or "none"
+    raise ValueError(
+        f"a conditional layer reads features ({x.shape[0]}, {channels}, {height}, {width}), or "
+        f"({x.shape[0]}, {channels}, 1, 1) for all pixels alike, got {got}"
+    )
+
+
+def joined(x: Tensor, context: Context | None, channels: int) -> Tensor:
+    """Return `x` `(B, C, H, W)` with the features of its size behind its channels, as it is if there are 0 of them."""
+    return torch.cat((x, features_at(context, x, channels)), 1) if channels else x
+
+
+def labels_of(context: Context | None) -> Tensor | None:
+    """Return the labels `(B,)` of a context, None if it has none."""
+    return next((entry for entry in entries(context) if not entry.is_floating_point()), None)
