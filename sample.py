@@ -6,6 +6,7 @@ Examples:
     python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # a row each, the same seeds in every row
     python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # in folders of 1,000 images
     python sample.py ckpt=PATH label=3                              # of a class-conditional flow
+    python sample.py ckpt=PATH condition=small                      # of a flow that is given images: those of a folder
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -21,7 +23,7 @@ from flows.arguments import require_positive
 from flows.check_inputs import check_seeds, check_temperature
 from flows.image_flow import ImageFlow
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
-from flows.training.grid import check_channels
+from flows.training.grid import check_channels, enlarged
 
 SHARD = 1000
 """Images a folder."""
@@ -42,6 +44,7 @@ def draw(
     num_samples: int,
     seed: int,
     label: int | None,
+    condition: str | None,
     nrow: int,
     out: str,
     device: str,
@@ -49,7 +52,7 @@ def draw(
 ) -> None:
     """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
     require_positive(num_samples=num_samples, nrow=nrow, batch_size=batch_size)
-    several = isinstance(temperature, list)
+    several = isinstance(temperature, list) or condition is not None
     temperatures = [check_temperature(t) for t in (temperature if isinstance(temperature, list) else [temperature])]
     if not temperatures or len(set(temperatures)) < len(temperatures):
         raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
@@ -62,20 +65,26 @@ def draw(
     set_tf32(False)
     flow = load_flow(ckpt).to(pick_device(device))
     check_channels(flow.image_shape[0])
+    conditions = read_conditions(flow, condition)
     columns = min(nrow, num_samples)
     num_shown = columns if several else min(nrow * columns, num_samples)
     shown = []
+    if conditions is not None:
+        shown.append(enlarged(chosen(conditions, range(seed, seed + columns)), flow.image_shape))
     for t, folder in folders.items():
         starts = range(seed, seed + num_samples, batch_size)
         for start in track(starts, f"temperature {text(t)}", console=Console(stderr=True), transient=True):
             seeds = range(start, min(start + batch_size, starts.stop))
-            images = flow.sample(seeds, t, labels(flow, label, seeds)).cpu()
+            known = None if conditions is None else chosen(conditions, seeds).to(next(flow.parameters()).device)
+            images = flow.sample(seeds, t, labels(flow, label, seeds), known).cpu()
             for image_seed, image in zip(seeds, images, strict=True):
                 save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
             shown.append(images[: max(0, seed + num_shown - start)])
     grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
-    print(f"{grid}: {'a row each at' if several else 'at'} temperature {', '.join(map(text, temperatures))}")
+    rows = "a row each at" if several else "at"
+    first = "" if conditions is None else "the conditions, then "
+    print(f"{grid}: {first}{rows} temperature {', '.join(map(text, temperatures))}")
     print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
 
 
@@ -98,6 +107,41 @@ def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:
         raise ValueError(f"label is between 0 and {flow.num_classes - 1}, got {label}")
     chosen = [seed % flow.num_classes if label is None else label for seed in seeds]
     return torch.tensor(chosen, device=next(flow.parameters()).device)
+
+
+def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
+    """Return the images of a folder, by name: uint8 `(N, *flow.condition_shape)`; None for a flow that is given none.
+
+    Raises:
+        ValueError: if the flow is given images and there are none, or of another size, or the other way round.
+    """
+    if flow.condition_shape is None:
+        if folder is not None:
+            raise ValueError("this flow was trained without conditions: leave condition out")
+        return None
+    _, height, width = flow.condition_shape
+    size = f"{width}x{height} pixels (width x height)"
+    if folder is None:
+        raise ValueError(f"this flow is given images of {size}: name a folder of such images by condition=FOLDER")
+    from data.files.decode import check_shape, decode
+    from data.files.formats import is_named_like_an_image
+
+    paths = sorted(path for path in Path(folder).expanduser().glob("*") if is_named_like_an_image(path))
+    if not paths:
+        raise ValueError(f"condition={folder} is no folder with images in it: give one with images of {size}")
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size != (width, height):
+                raise ValueError(
+                    f"{path} has {image.size[0]}x{image.size[1]} pixels, and this flow is given images of {size}: "
+                    "scale it before"
+                )
+    return torch.stack([decode(path, check_shape(flow.condition_shape)) for path in paths])
+
+
+def chosen(conditions: Tensor, seeds: range) -> Tensor:
+    """Return the condition for each seed: all of them in turn."""
+    return conditions[[seed % len(conditions) for seed in seeds]]
 
 
 if __name__ == "__main__":

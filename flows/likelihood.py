@@ -16,7 +16,14 @@ def bits_per_dim(log_prob: Tensor, num_dims: int) -> Tensor:
 
 
 def draw_log_probs(
-    flow: ImageFlow, images: Tensor, label: Tensor | None, index: Tensor, *, num_draws: int, seed: int
+    flow: ImageFlow,
+    images: Tensor,
+    label: Tensor | None,
+    index: Tensor,
+    *,
+    num_draws: int,
+    seed: int,
+    condition: Tensor | None = None,
 ) -> Tensor:
     """Return `(num_draws, B)` values of log_prob in nats, each under its own dequantization noise.
 
@@ -28,13 +35,14 @@ def draw_log_probs(
             neither batch size nor number of ranks changes the value.
         num_draws: S.
         seed: of the noise.
+        condition: uint8 `(B, C', H', W')` for a flow that is conditioned on images, else None.
 
     Raises:
         ValueError: if there is no draw, or if the index does not fit the images.
     """
     require_positive(num_draws=num_draws)
     noises = (uniform_noise(index, flow.image_shape, seed=seed, stream=draw) for draw in range(num_draws))
-    return torch.stack([flow(images, label, noise) for noise in noises])
+    return torch.stack([flow(images, label, noise, condition) for noise in noises])
 
 
 def mean_bits_per_dim(log_probs: Tensor, num_dims: int) -> Tensor:

@@ -56,11 +56,14 @@ def count(flow: ImageFlow, batch_size: int) -> tuple[int, int]:
     shape = (batch_size, *flow.image_shape)
     images = torch.zeros(shape, dtype=torch.uint8, device="meta")
     label = None if flow.num_classes is None else torch.zeros(batch_size, dtype=torch.long, device="meta")
+    condition = None
+    if flow.condition_shape is not None:
+        condition = torch.zeros(batch_size, *flow.condition_shape, dtype=torch.uint8, device="meta")
     noise = torch.zeros(shape, device="meta")
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = NoTracker()
     with counter, torch.autograd.graph.saved_tensors_hooks(kept.keep, Kept.tensor):
-        flow.log_prob(images, label, noise).mean().backward()
+        flow.log_prob(images, label, noise, condition).mean().backward()
     return counter.get_total_flops(), kept.most
 
 

@@ -28,6 +28,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.given import check_conditions, given
 
 
 @command_line("../conf", "evaluate")
@@ -67,16 +68,26 @@ def evaluate(
             "labelled data of as many classes by data=NAME"
         )
     data.prepare_data()
+    check_conditions(flow, data.condition_shape)
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
     loaders = {"train": data.train_eval_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}
     bits, weighted = ImageAverage(), ImageAverage()
     loader = choose("split", loaders, split)()
+    flow_device = next(flow.parameters()).device
     for batch in track(loader, f"{split} images", console=Console(stderr=True), transient=True):
-        images, labels, index = (tensor.to(next(flow.parameters()).device) for tensor in batch[:3])
-        label = None if flow.num_classes is None else labels
-        log_probs = draw_log_probs(flow, images, label, index, num_draws=num_draws, seed=noise_seed)
+        batch = type(batch)(*(part if part is None else part.to(flow_device) for part in batch))
+        known, index = given(flow, batch), batch.index
+        log_probs = draw_log_probs(
+            flow,
+            batch.images,
+            known.get("label"),
+            index,
+            num_draws=num_draws,
+            seed=noise_seed,
+            condition=known.get("condition"),
+        )
         bits.update(mean_bits_per_dim(log_probs, flow.num_dims), index)
         weighted.update(importance_weighted_bits_per_dim(log_probs, flow.num_dims), index)
 

@@ -35,11 +35,26 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
     return F.pad(picture, (0, gap, 0, gap), value=255).expand(3, -1, -1)
 
 
+def enlarged(images: Tensor, image_shape: Sequence[int]) -> Tensor:
+    """Return uint8 images by their nearest pixels at the size (C, H, W) of others, to lie beside these in a grid.
+
+    Images with other channels show their first.
+    """
+    channels, height, width = image_shape
+    if images.shape[1] != channels:
+        images = images[:, :1].expand(-1, channels, -1, -1)
+    return F.interpolate(images.float(), (height, width), mode="nearest-exact").to(torch.uint8)
+
+
 def temperature_rows(
-    flow: ImageFlow, seeds: Sequence[int], temperatures: Sequence[float], label: Tensor | None = None
+    flow: ImageFlow,
+    seeds: Sequence[int],
+    temperatures: Sequence[float],
+    label: Tensor | None = None,
+    condition: Tensor | None = None,
 ) -> Tensor:
     """Sample the same seeds at each temperature: uint8 `(len(temperatures) * len(seeds), C, H, W)`."""
-    return torch.cat([flow.sample(seeds, temperature, label) for temperature in temperatures])
+    return torch.cat([flow.sample(seeds, temperature, label, condition) for temperature in temperatures])
 
 
 def check_channels(num_channels: int) -> None:

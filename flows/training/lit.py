@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,6 +23,7 @@ from flows.memory.drift import DRIFT_LIMIT, largest_drift, least_exact
 from flows.noise import uniform_noise
 from flows.training.callbacks.throughput import Throughput
 from flows.training.command.overrides import override
+from flows.training.given import check_conditions, given
 from flows.training.machine.precision import check_precision
 from flows.training.machine.ranks import mean_over_ranks
 from flows.training.metric import Average, ImageAverage
@@ -100,16 +102,12 @@ class LitFlow(L.LightningModule):
         """The last one, and after how many steps it was."""
         self.test_average: Average | None = None
 
-    def label(self, labels: Tensor) -> Tensor | None:
-        """Return the labels if the flow is class-conditional, else None."""
-        return None if self.flow.num_classes is None else labels
-
     def setup(self, stage: str) -> None:
         """Initialise from data, on the same images on all ranks, unless the flow is, or a checkpoint is to be restored.
 
         Raises:
-            ValueError: if a class-conditional flow and the data differ in their number of classes, or if precision is
-                to be lower than float32 outside the networks of the couplings.
+            ValueError: if the data have not the classes or conditions that the flow reads, or if precision is to be
+                lower than float32 outside the networks of the couplings.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.flow.num_classes not in (None, data.num_classes):
@@ -117,17 +115,20 @@ class LitFlow(L.LightningModule):
                 f"model.num_classes is {self.flow.num_classes}, but data.num_classes is {data.num_classes}: "
                 "a class-conditional flow needs labelled data with as many classes"
             )
+        check_conditions(self.flow, data.condition_shape)
         check_precision(self.flow, self.trainer.precision)
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning moves it later only
-            images, labels, index, _ = data.initial_batch(self.num_init_images)
-            images, labels, index = images.to(self.device), labels.to(self.device), index.to(self.device)
-            initialize(self.flow, images, self.label(labels), self._training_noise(index))
+            first = move_data_to_device(data.initial_batch(self.num_init_images), self.device)
+            initialize(self.flow, *self._arguments(first))
         if self.compiles and stage == "fit":
             self.flow.compile()
 
-    def _training_noise(self, index: Tensor) -> Tensor:
-        return uniform_noise(index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
+    def _arguments(self, batch: Batch) -> tuple[Tensor | None, ...]:
+        """Return what the flow's `forward` takes in training: images, label, noise, condition."""
+        noise = uniform_noise(batch.index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
+        known = given(self.flow, batch)
+        return batch.images, known.get("label"), noise, known.get("condition")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to build the flow: plain data, so that `load_flow` needs the file alone."""
@@ -140,8 +141,7 @@ class LitFlow(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean bits/dim of the batch."""
-        images, labels, index, _ = batch
-        log_prob = self.flow(images, self.label(labels), self._training_noise(index))
+        log_prob = self.flow(*self._arguments(batch))
         loss = bits_per_dim(log_prob, self.flow.num_dims).mean()
         self._losses.append(loss.detach())
         return loss
@@ -157,8 +157,7 @@ class LitFlow(L.LightningModule):
         if not DRIFT_LIMIT < drift < math.inf:
             return
         self.warned_of_drift = True
-        images, labels, index, _ = batch
-        name, error = least_exact(self.flow, images, self.label(labels), self._training_noise(index))
+        name, error = least_exact(self.flow, *self._arguments(batch))
         log.warning(
             "after step %d inputs are rebuilt with an error of %.2g, and gradients suffer: the layer that rebuilds its "
             "own input worst is %s, with %.2g; set model.memory_flat=false or a lower optimizer.lr",
@@ -241,11 +240,17 @@ class LitFlow(L.LightningModule):
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:
-        images, labels, index, _ = batch
+        known = given(self.flow, batch)
         log_probs = draw_log_probs(
-            self.flow, images, self.label(labels), index, num_draws=num_draws, seed=self.eval_seed
+            self.flow,
+            batch.images,
+            known.get("label"),
+            batch.index,
+            num_draws=num_draws,
+            seed=self.eval_seed,
+            condition=known.get("condition"),
         )
-        self.bits.update(mean_bits_per_dim(log_probs, self.flow.num_dims), index)
+        self.bits.update(mean_bits_per_dim(log_probs, self.flow.num_dims), batch.index)
 
     def _collect(self) -> Average:
         average = self.bits.compute()
@@ -305,8 +310,7 @@ class LitFlow(L.LightningModule):
 
     def reconstruction_error(self, batch: Batch) -> Tensor:
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""
-        images, labels, *_ = batch
-        label = self.label(labels)
-        x = self.flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
-        zs, _ = self.flow.multiscale(x, label)
-        return (x - self.flow.multiscale.inverse(zs, label)).abs().max()
+        context = self.flow.context(**given(self.flow, batch))
+        x = self.flow.dequantize.place(batch.images, torch.tensor(0.5, device=batch.images.device))
+        zs, _ = self.flow.multiscale(x, context)
+        return (x - self.flow.multiscale.inverse(zs, context)).abs().max()

@@ -1,24 +1,33 @@
 """Pictures of a flow at work: samples, reconstructions and the real images beside them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from flows.arguments import require_positive
-from flows.training.grid import image_grid, save_png, temperature_rows
+from flows.training.given import given
+from flows.training.grid import enlarged, image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
+
+if TYPE_CHECKING:  # at run time `data` may be another package, of users
+    from data import Batch
 
 
 class ImageGrids(L.Callback):
     """Draw at validation: samples (a row per temperature, the same seeds every time) and reconstructions.
 
-    Samples of a class-conditional flow take the classes in turn.
+    Samples of a class-conditional flow take the classes in turn. A flow that is conditioned on images is given those of
+    the real images: its samples lie between the conditions, above, and the real images, below.
 
     Written to `DIR/samples/step-N.png` and `DIR/reconstructions/step-N.png` (real images above their
     reconstructions), and to W&B and TensorBoard where they log; `DIR/real.png` holds real validation images.
@@ -46,38 +55,39 @@ class ImageGrids(L.Callback):
         self.temperatures = list(temperatures)
         self.num_columns = num_columns
         self.every_n_epochs = every_n_epochs
-        self._real: Tensor | None = None
-        self._label: Tensor | None = None
+        self._real: Batch | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the real images, and draw them."""
         val_set = trainer.datamodule.val_set  # type: ignore[attr-defined]
         rows = min(len(val_set), self.num_columns * len(self.temperatures))
-        images, labels, *_ = val_set[list(range(rows))]
-        self._real = images[: self.num_columns].to(pl_module.device)
-        self._label = labels[: self.num_columns].to(pl_module.device)
+        self._real = move_data_to_device(val_set[list(range(min(rows, self.num_columns)))], pl_module.device)
         if trainer.is_global_zero:
-            save_png(image_grid(images, self.num_columns), self.directory / "real.png")
+            save_png(image_grid(val_set[list(range(rows))].images, self.num_columns), self.directory / "real.png")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, inside validation, where the weights are the averaged ones."""
         is_due = trainer.current_epoch % self.every_n_epochs == 0 or is_last_step(trainer)
         if not trainer.is_global_zero or not is_due or self._real is None:
             return
-        assert isinstance(pl_module, LitFlow) and self._label is not None
-        flow, label = pl_module.flow, pl_module.label(self._label)
+        assert isinstance(pl_module, LitFlow)
+        flow, real = pl_module.flow, self._real.images
+        known = given(flow, self._real)
         with torch.no_grad():
-            reconstructed = flow.decode(flow.encode(self._real, label), label)
-        seeds = range(len(self._real))
-        classes = (
-            None if flow.num_classes is None else torch.arange(len(seeds), device=self._label.device) % flow.num_classes
-        )
-        self._show(trainer, "samples", temperature_rows(flow, seeds, self.temperatures, classes))
-        self._show(trainer, "reconstructions", torch.cat([self._real, reconstructed]))
+            reconstructed = flow.decode(flow.encode(real, **known), **known)
+        seeds = range(len(real))
+        above, below = [], []
+        if "condition" in known:
+            above, below = [enlarged(known["condition"], flow.image_shape)], [real]
+        elif flow.num_classes is not None:
+            known["label"] = torch.arange(len(seeds), device=real.device) % flow.num_classes
+        samples = temperature_rows(flow, seeds, self.temperatures, **known)
+        self._show(trainer, "samples", torch.cat([*above, samples, *below]))
+        self._show(trainer, "reconstructions", torch.cat([real, reconstructed]))
 
     def _show(self, trainer: L.Trainer, name: str, images: Tensor) -> None:
         assert self._real is not None
-        picture = image_grid(images, len(self._real))
+        picture = image_grid(images, len(self._real.images))
         save_png(picture, self.directory / name / f"step-{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

@@ -1,0 +1,43 @@
+"""What a conditional flow is given of a batch, and whether data have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from flows.image_flow import ImageFlow
+
+if TYPE_CHECKING:  # at run time `data` may be another package, of users
+    from data import Batch
+
+
+def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
+    """Return label and condition of a batch, as far as the flow reads them: arguments of its methods, by name."""
+    label = {} if flow.num_classes is None else {"label": batch.labels}
+    return label if batch.condition is None else {**label, "condition": batch.condition}
+
+
+def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> None:
+    """Check that data make the conditions that a flow reads.
+
+    Args:
+        flow: the model.
+        condition_shape: (C, H, W) of the data's conditions, None if they make none.
+
+    Raises:
+        ValueError: if not; the message says what to set.
+    """
+    wanted, made = flow.condition_shape, condition_shape and tuple(condition_shape)
+    if wanted == made:
+        return
+    if made is None:
+        raise ValueError(
+            f"the model is conditioned on images of {wanted} (C, H, W), but data.condition is null: set it to what "
+            "makes these, such as 'data.condition={_target_: data.Downsample, factor: 4}'"
+        )
+    raise ValueError(
+        f"model.condition_shape is {wanted and list(wanted)}, but data.condition makes images of {made} (C, H, W): set "
+        f"model.condition_shape={str(list(made)).replace(' ', '')}, or another data.condition"
+    )
