@@ -30,7 +30,7 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
     make = choose("model", MODELS, name)
     arguments = signature(make).parameters
     for key in plain:
-        choose(f"an argument of {name}", arguments, key)
+        choose(f"an argument of {name}", {**arguments, "memory_flat": None}, key)
     missing = [key for key, argument in arguments.items() if argument.default is argument.empty and key not in plain]
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)}")

@@ -77,12 +77,14 @@ def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos, where the commands run one after the other."""
+    """A folder with photos and small images, where the commands run one after the other."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "photos").mkdir()
     for k in range(100):
         pixels = torch.randint(0, 256, (70, 90, 3), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / "photos" / f"{k}.png")
+    (folder / "small").mkdir()
+    Image.new("L", (7, 7)).save(folder / "small" / "0.png")
     return folder
 
 
