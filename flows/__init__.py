@@ -6,12 +6,13 @@ This package knows no config, logger, file or trainer; `flows.training` does.
 from flows.autograd import plain_autograd
 from flows.bijection import Bijection
 from flows.bijections.chain import Chain
+from flows.files import load, save
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim
 from flows.models.glow import Glow
 from flows.models.realnvp import RealNVP
-from flows.models.registry import build
+from flows.models.registry import build, register
 
 __all__ = [
     "Bijection",
@@ -22,5 +23,8 @@ __all__ = [
     "bits_per_dim",
     "build",
     "initialize",
+    "load",
     "plain_autograd",
+    "register",
+    "save",
 ]

@@ -13,6 +13,20 @@ from flows.models.realnvp import RealNVP
 MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
 
 
+def register(name: str, builder: Callable[..., ImageFlow]) -> None:
+    """Make a model known to `build`, and so to the command line, as `model.name`.
+
+    Args:
+        name: of the model.
+        builder: a class or function that returns a flow; it takes plain values by name.
+
+    Raises:
+        ValueError: if another model has this name.
+    """
+    if MODELS.setdefault(name, builder) is not builder:
+        raise ValueError(f"there is a model {name!r} already: give this one another name")
+
+
 def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
     """Build a model and remember how: `build(**flow.spec)` builds it again.
 

@@ -62,7 +62,7 @@ def check_channels(num_channels: int) -> None:
     if num_channels not in PNG_CHANNELS:
         raise ValueError(
             f"a picture has 1 channel (grey) or 3 (colour), and these images have {num_channels}: take "
-            "flows.training.load_flow(PATH).sample(seeds), which gives them as a tensor"
+            "flows.load(PATH).sample(seeds), which gives them as a tensor"
         )
 
 

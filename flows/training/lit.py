@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flows.arguments import choose, require_positive
+from flows.files import SPEC_KEY
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
@@ -29,7 +30,7 @@ from flows.training.machine.ranks import mean_over_ranks
 from flows.training.metric import Average, ImageAverage
 from flows.training.optimizers.schedule import Scheduled
 from flows.training.optimizers.settings import check_groups, keep_settings
-from flows.training.run.checkpoint import SPEC_KEY, newest_checkpoint
+from flows.training.run.checkpoint import newest_checkpoint
 
 if TYPE_CHECKING:  # at run time `data` may be another package, of users
     from data import Batch

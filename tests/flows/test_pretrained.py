@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from flows.files import PRETRAINED
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
 from flows.noise import uniform_noise
 from flows.training import load_flow
-from flows.training.run.checkpoint import PRETRAINED
 
 ROOT = Path(__file__).parents[2]
 SIDE = 28

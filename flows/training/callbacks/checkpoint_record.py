@@ -5,11 +5,11 @@ from typing import Any
 
 import lightning as L
 
+from flows.provenance import PROVENANCE_KEY, Provenance, check_class_names
 from flows.training.lit import LitFlow
 from flows.training.loggers.metrics_csv import MetricsCSV
 from flows.training.optimizers.schedule import Scheduled
 from flows.training.run.best_so_far import keep_best
-from flows.training.run.provenance import PROVENANCE_KEY, Provenance, check_class_names
 from flows.training.run.same_settings import Effect, differences
 
 SETTINGS_KEY = "settings"

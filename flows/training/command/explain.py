@@ -10,9 +10,9 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from flows.files import CheckpointError
 from flows.training.command.explain_config import explain_config
 from flows.training.command.overrides import from_here
-from flows.training.run.checkpoint import CheckpointError
 from flows.training.run.id import how_to_resume
 
 WHAT_TO_DO_WITH_FILES = {

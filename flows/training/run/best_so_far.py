@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from flows.training.run.checkpoint import CheckpointError, peek
+from flows.files import CheckpointError, peek
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:

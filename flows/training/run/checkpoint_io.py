@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from flows.training.run.checkpoint import CheckpointError
+from flows.files import CheckpointError
 from flows.training.run.id import how_to_resume
 
 

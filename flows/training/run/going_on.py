@@ -7,11 +7,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
+from flows.files import peek
 from flows.training.callbacks.checkpoint_record import SETTINGS_KEY
 from flows.training.lit import LitFlow
 from flows.training.machine.slurm import was_requeued
 from flows.training.optimizers.settings import check_optimizer
-from flows.training.run.checkpoint import check_resume, checkpoint_to_resume, checkpoints, find_resume, peek
+from flows.training.run.checkpoint import check_resume, checkpoint_to_resume, checkpoints, find_resume
 from flows.training.run.id import is_sweep
 from flows.training.run.limits import reached_limits
 from flows.training.run.same_settings import Difference, Effect, changed_since, check_same_settings, read_config

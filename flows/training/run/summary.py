@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from flows.training.command.explain import explain
 from flows.training.command.interrupted import Interrupted
 from flows.training.run.provenance import git_commit, project_version
-from flows.training.run.valid_json import to_json
+from flows.valid_json import to_json
 
 OF_A_PART = (
     "status",

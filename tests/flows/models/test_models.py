@@ -1,6 +1,7 @@
 """Whole models: invertible, with the true log-determinant, for every choice, channel count and shape."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flows.bijections.elementwise import COUPLINGS
 from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
+from flows.models import registry
 from flows.models.glow import PERMUTATIONS
 from flows.networks.conditioner import HIDDEN_CONVS, ActNormConv2d
 from flows.prior import TopPrior
@@ -196,3 +198,20 @@ def test_labels_change_only_what_they_should() -> None:
     zero, one = (flow.encode(images, torch.full((3,), k)) for k in (0, 1))
     assert torch.equal(zero[0], one[0])
     assert not torch.allclose(zero[1], one[1])
+
+
+def test_a_model_of_ones_own_is_registered_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(registry, "MODELS", dict(registry.MODELS))
+
+    def small(*, image_shape: list[int]) -> flows.ImageFlow:
+        return flows.Glow(image_shape=image_shape, num_levels=1, num_steps=1, hidden_channels=4)
+
+    flows.register("small", small)
+    flows.register("small", small)
+    flow = flows.build("small", image_shape=(1, 4, 4))
+    flows.save(flow, tmp_path / "small.safetensors")
+    assert flows.load(tmp_path / "small.safetensors").spec == {"name": "small", "image_shape": [1, 4, 4]}
+    with pytest.raises(ValueError, match="a model 'small' already"):
+        flows.register("small", flows.Glow)
+    with pytest.raises(ValueError, match=r"memory_flat; got 'memory_efficient' \(did you mean 'memory_flat'\?\)"):
+        flows.build("glow", image_shape=(1, 4, 4), memory_efficient=True)

@@ -1,0 +1,70 @@
+"""Where a trained flow comes from, as its file tells."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+PROVENANCE_KEY = "provenance"
+"""Where a checkpoint, or the metadata of a safetensors file, keeps it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made a flow, and how good it is.
+
+    Args:
+        version: of this project.
+        git_commit: of its code, marked where files differed from it; None outside a git checkout.
+        data: the source of the images, with its settings, as text.
+        class_names: what the labels 0, 1, ... mean, where the source says so.
+        split: "val" or "test", of which the figures below are; None before the first validation, as are these.
+        num_images: of the split.
+        bits_per_dim: mean over the images of the split.
+        standard_error: of that mean; None of one image.
+        num_draws: of noise, each image.
+        noise: its kind, "uniform" or "variational".
+        noise_seed: its seed.
+    """
+
+    version: str = "unknown"
+    git_commit: str | None = None
+    data: str | None = None
+    class_names: list[str] | None = None
+    split: str | None = None
+    num_images: int | None = None
+    bits_per_dim: float | None = None
+    standard_error: float | None = None
+    num_draws: int | None = None
+    noise: str | None = None
+    noise_seed: int | None = None
+
+    @property
+    def origin(self) -> str:
+        """Return which code wrote it."""
+        return f"version {self.version}, commit {self.git_commit or 'unknown'}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Provenance":
+        """Return it from plain data; what only another version of this project knows is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def check_class_names(model: list[str] | None, data: list[str] | None) -> None:
+    """Check that the labels of a model and of data mean the same, as far as both say what they mean.
+
+    Raises:
+        ValueError: if not.
+    """
+    if model is not None and data is not None and list(model) != list(data):
+        raise ValueError(
+            f"the model knows the classes {_shortened(model)}, but those of the data are {_shortened(data)}: give the "
+            "data that it was trained on, their classes in the same order"
+        )
+
+
+def _shortened(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
