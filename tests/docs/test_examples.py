@@ -1,5 +1,6 @@
 """The examples in Python hold, each by itself, and so do the configs that go with them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,23 @@ from hydra.utils import instantiate
 
 import data
 from flows.bijections.chain import Chain
+from flows.models.glow import PERMUTATIONS
+from flows.models.registry import MODELS
 from tests.docs.pages import PAGES, blocks
 from tests.support.run import CONF
 
 EXAMPLES = [(page, code) for page in PAGES for code in blocks(page, "python")]
 IDS = [page for page, _ in EXAMPLES]
+
+
+@pytest.fixture(autouse=True)
+def choices_as_before() -> Iterator[None]:
+    """Take back what an example registers."""
+    before = [(choices, dict(choices)) for choices in (PERMUTATIONS, MODELS)]
+    yield
+    for choices, known in before:
+        choices.clear()
+        choices.update(known)
 
 
 def names_of(page: str, code: str) -> dict[str, Any]:

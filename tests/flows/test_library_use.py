@@ -302,11 +302,11 @@ ENTRY = '"affine": Affine,'
 
 
 @pytest.mark.slow
-def test_a_file_of_ones_own_is_imported_where_the_readme_says(tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_imported_where_the_page_says(tmp_path: Path) -> None:
     package = tmp_path / "flows"
     shutil.copytree(ROOT / "flows", package, ignore=shutil.ignore_patterns("pretrained", "training", "__pycache__"))
     (package / "own.py").write_text(OWN)
-    path = package / "elementwise.py"
+    path = package / "bijections/elementwise.py"
     before, mark, after = path.read_text().partition("COUPLINGS: ")
     path.write_text(f"{before}from flows.own import Own\n\n{mark}{after}".replace(ENTRY, f'{ENTRY} "own": Own,'))
     code = "import flows; print(type(flows.build('glow', image_shape=(1, 8, 8), coupling='own').multiscale).__name__)"

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ TOLD = f"model.num_steps=1 {' '.join(TINY)}"
 def run(folder: Path, *arguments: str) -> list[dict]:
     race.main([str(folder), *arguments])
     return json.loads((folder / "race.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let tests in other processes race at the same time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(tmp_path_factory.getbasetemp()))
+        yield
 
 
 @pytest.fixture(scope="module")
