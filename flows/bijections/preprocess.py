@@ -61,7 +61,7 @@ class Gaussianize(Bijection, DataDependent):
 
     def initialize(self, x: Tensor) -> None:
         bins, _ = self._bins(x.transpose(0, 1).flatten(1))
-        counts = torch.stack([row.bincount(minlength=self.num_bins) for row in bins])
+        counts = torch.zeros_like(self.logits, dtype=bins.dtype).scatter_add_(1, bins, torch.ones_like(bins))
         share = counts / counts.sum(1, keepdim=True)
         self.logits.copy_(((1 - self.smoothing) * share + self.smoothing / self.num_bins).log())
 

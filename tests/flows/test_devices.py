@@ -1,0 +1,66 @@
+"""Every shipped model makes its tensors on the device and in the precision of its parameters."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import flows
+from flows.bijections.elementwise import COUPLINGS
+from flows.bijections.scale import SCALES
+from flows.prior import TopPrior
+from tests.flows.models.test_models import GLOW, REALNVP, SPECS
+from tests.flows.test_context import CONDITIONS
+from tests.support.fake_device import DEVICES, assert_holds_on
+
+QUICK: dict[str, dict[str, Any]] = {
+    **SPECS,
+    **{
+        f"{spec['name']}-given-{kind.replace(' ', '-')}": {**spec, **settings}
+        for spec in (GLOW, REALNVP)
+        for kind, settings in CONDITIONS.items()
+    },
+}
+SLOW: dict[str, dict[str, Any]] = {
+    **{f"realnvp-{value}": {**REALNVP, "coupling": value} for value in COUPLINGS},
+    **{f"realnvp-{value}": {**REALNVP, "scale": value} for value in SCALES},
+    **{f"realnvp-{value}": {**REALNVP, "top_prior": value} for value in TopPrior.KINDS},
+    **{
+        f"{name}-memory-flat": {**spec, "memory_flat": True}
+        for name, spec in QUICK.items()
+        if spec.get("coupling") != "mixture"  # which has no exact inverse
+    },
+}
+
+
+def check(spec: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for device in DEVICES:
+        assert_holds_on(device, flows.build(image_shape=(1, 8, 8), **spec).to(dtype), monkeypatch)
+
+
+@pytest.mark.parametrize("spec", QUICK.values(), ids=QUICK)
+def test_it_holds_in_float64(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    check(spec, torch.float64, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", QUICK.values(), ids=QUICK)
+def test_it_holds_in_float32(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    check(spec, torch.float32, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("spec", SLOW.values(), ids=SLOW)
+def test_further_choices_hold(spec: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(spec, dtype, monkeypatch)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tensor_made_on_the_wrong_device_is_found(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flows.build(image_shape=(1, 8, 8), **GLOW)
+    bias = flow.multiscale.top.bias
+    assert bias is not None
+    monkeypatch.setattr(flow.multiscale.top, "mean_and_log_sigma", lambda x, context: torch.zeros(bias.shape)[None])
+    with pytest.raises(RuntimeError, match="same device"):
+        assert_holds_on(device, flow, monkeypatch)
