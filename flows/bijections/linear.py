@@ -1,6 +1,5 @@
 """Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import getattr_static
@@ -31,20 +30,24 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 class ChannelLinear(Bijection):
     """`z = W x + b` at every pixel, with `W` a `(C, C)` matrix.
 
-    Matrices stay at the precision of the parameters under autocast, and are inverted in float64. Those of several
-    layers of one kind are computed together, which takes far fewer operators than each by itself.
+    A subclass writes `matrix`, for one layer; all else goes by that. Matrices stay at the precision of the parameters
+    under autocast, and are inverted in float64.
 
-    A subclass with an `affine` of its own inherits no `log_abs_det`, `forward` or `inverse` that was written for
-    another one: it gets those of this class.
+    The matrices of several layers of one kind are asked for together. A subclass may write `affine` in place of
+    `matrix` and compute them so, which takes far fewer operators than each by itself. A subclass with a `matrix` or an
+    `affine` of its own inherits no `affine`, `matrix`, `log_abs_det`, `forward` or `inverse` that was written for
+    another one: it gets those that go by its own.
     """
-
-    channels: int
 
     runs_as_matrix: bool
     """Whether the layer does nothing but apply its matrix, so that a chain may do so in its place."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if is_newer(cls, "affine", than="matrix"):
+            cls.matrix = of_one(cls.affine)  # type: ignore[assignment, method-assign]
+        elif is_newer(cls, "matrix", than="affine"):
+            cls.affine = staticmethod(of_several(cls.matrix))  # type: ignore[assignment, method-assign]
         for name in ("log_abs_det", "forward", "inverse"):
             if getattr_static(cls, name) is not vars(ChannelLinear)[name] and is_newer(cls, "affine", than=name):
                 setattr(cls, name, vars(ChannelLinear)[name])
@@ -55,12 +58,16 @@ class ChannelLinear(Bijection):
     @property
     def kind(self) -> tuple[Any, ...]:
         """What layers whose matrices are computed together have in common."""
-        return type(self), self.channels
+        return type(self), self if self.channels is None else self.channels
+
+    def matrix(self) -> Tensor | WeightAndBias:
+        """Return `W` `(C, C)`, or `W` and `b` `(C,)`, on the device and in the precision of the parameters."""
+        raise NotImplementedError(f"{type(self).__name__} has no matrix: give it a `matrix` that returns W (C, C)")
 
     @staticmethod
-    @abstractmethod
     def affine(layers: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Return `W` `(N, C, C)` and `b` `(N, C)` of N layers of this kind."""
+        return of_several(ChannelLinear.matrix)(layers)
 
     @classmethod
     def log_abs_det(cls, layers: Sequence[Any]) -> Tensor:
@@ -110,6 +117,32 @@ class ChannelLinear(Bijection):
             grad_log_abs_det = z.shape[2] * z.shape[3] * grad_log_det.sum()
             grad_weight = torch.addmm(inverse[0].t() * grad_log_abs_det, rows.t(), as_rows(x))
             return x, grad_x, (grad_weight, rows.sum(0))
+
+
+def of_several(
+    matrix: Callable[[Any], Tensor | WeightAndBias],
+) -> Callable[[Sequence[ChannelLinear]], tuple[Tensor, Tensor]]:
+    """Return the `affine` that asks for one `matrix` after the other."""
+
+    def affine(layers: Sequence[ChannelLinear]) -> tuple[Tensor, Tensor]:
+        made = [matrix(layer) for layer in layers]
+        weights = [it if isinstance(it, Tensor) else it[0] for it in made]
+        biases = [it.new_zeros(it.shape[0]) if isinstance(it, Tensor) else it[1] for it in made]
+        return torch.stack(weights), torch.stack(biases)
+
+    return affine
+
+
+def of_one(
+    affine: Callable[[Sequence[ChannelLinear]], tuple[Tensor, Tensor]],
+) -> Callable[[ChannelLinear], WeightAndBias]:
+    """Return the `matrix` that asks for the `affine` of one layer."""
+
+    def matrix(layer: ChannelLinear) -> WeightAndBias:
+        (weight,), (bias,) = affine([layer])
+        return weight, bias
+
+    return matrix
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -199,7 +232,7 @@ class Permutation(ChannelLinear):
     def affine(layers: Sequence["Permutation"]) -> tuple[Tensor, Tensor]:
         orders = torch.stack([layer.order for layer in layers])
         dtype = torch.get_default_dtype()
-        weights = torch.eye(layers[0].channels, dtype=dtype, device=orders.device)[orders]
+        weights = torch.eye(orders.shape[1], dtype=dtype, device=orders.device)[orders]
         return weights, weights.new_zeros(orders.shape)
 
     @classmethod
@@ -255,7 +288,7 @@ class InvertibleConv1x1LU(ChannelLinear):
             torch.stack([getattr(layer, name) for layer in layers])
             for name in ("permutation", "sign", "lower", "upper", "log_s")
         )
-        lower = lowers.tril(-1) + torch.eye(layers[0].channels, dtype=lowers.dtype, device=lowers.device)
+        lower = lowers.tril(-1) + torch.eye(lowers.shape[1], dtype=lowers.dtype, device=lowers.device)
         upper = uppers.triu(1) + torch.diag_embed(signs * log_ss.exp())
         return permutations @ lower @ upper, torch.zeros_like(log_ss)
 

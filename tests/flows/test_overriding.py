@@ -11,8 +11,9 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine, ElementwiseMap
-from flows.bijections.linear import Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
+from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
 from flows.bijections.mask import ChannelMask
+from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import BoundedScale, PlainScale
 from flows.networks.conditioner import HIDDEN_CONVS, ConvNet
 from tests.support.perturb import perturb
@@ -60,6 +61,66 @@ class TemperedLU(InvertibleConv1x1LU):
     def affine(layers: list["TemperedLU"]) -> tuple[Tensor, Tensor]:
         weights, biases = InvertibleConv1x1LU.affine(layers)
         return 1.5 * weights, biases
+
+
+class Turned(ChannelLinear):
+    """A matrix and nothing else, without so much as the number of its channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(channels) + 0.1 * torch.randn(channels, channels))
+
+    def matrix(self) -> Tensor:
+        return self.weight.tril(1)
+
+
+class TurnedAround(Turned):
+    """A matrix of another matrix, and a bias made of both."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.mean = nn.Parameter(torch.zeros(channels))
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        weight = super().matrix() @ super().matrix()
+        return weight, -weight @ self.mean
+
+
+class ShearedActNorm(ActNorm):
+    """Has a matrix of its own, and all that ActNorm knows about another one."""
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        weight, bias = super().matrix()
+        return weight + 0.3 * weight.flip(0), bias.flip(0)
+
+
+class ShearedLU(InvertibleConv1x1LU):
+    """Likewise."""
+
+    def matrix(self) -> Tensor:
+        weight, _ = super().matrix()
+        return weight + 0.1 * weight.flip(0)
+
+
+class TurnedPermutation(Permutation):
+    """Likewise."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(torch.randperm(channels))
+        self.turn = nn.Parameter(torch.eye(channels))
+
+    def matrix(self) -> Tensor:
+        weight, _ = super().matrix()
+        return self.turn @ weight
+
+
+class TemperedTurn(Turned):
+    """The batched form of another matrix."""
+
+    @staticmethod
+    def affine(layers: list["TemperedTurn"]) -> tuple[Tensor, Tensor]:
+        weights, biases = Turned.affine(layers)
+        return 1.5 * weights, biases + 0.5
 
 
 class Mixin:
@@ -158,6 +219,15 @@ LAYERS: dict[str, Callable[[], Bijection]] = {
     "affine of actnorm": lambda: Tempered(4),
     "affine of LU": lambda: TemperedLU(4),
     "folded affine of actnorm": lambda: Folded(Tempered(4), TemperedLU(4)),
+    "matrix alone": lambda: Turned(4),
+    "matrix of a matrix": lambda: TurnedAround(4),
+    "matrix of actnorm": lambda: ShearedActNorm(4),
+    "matrix of LU": lambda: ShearedLU(4),
+    "matrix of a permutation": lambda: TurnedPermutation(4),
+    "affine of a matrix": lambda: TemperedTurn(4),
+    "folded matrices": lambda: Folded(ActNorm(4), Turned(4), TurnedAround(4), ShearedLU(4), TurnedPermutation(4)),
+    "several matrices": lambda: Chain(Turned(4), TurnedAround(4), Turned(4), ShearedActNorm(4), TurnedAround(4)),
+    "several folded matrices": lambda: Chain(*(Folded(ActNorm(4), Turned(4)) for _ in range(2))),
     "forward of one instance": with_own_forward,
     "coupling": lambda: coupling(Shifted),
     "elementwise map": lambda: coupling(elementwise=Cubic),
@@ -190,8 +260,33 @@ def test_a_subclass_means_the_same_everywhere(name: str) -> None:
 
 def test_layers_of_the_project_keep_their_own_ways() -> None:
     assert InvertibleConv1x1.runs_as_matrix and InvertibleConv1x1LU.runs_as_matrix and Folded.runs_as_matrix
+    assert Turned.runs_as_matrix and TemperedTurn.runs_as_matrix
+    for kind in (ActNorm, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation):
+        assert kind.affine is not ChannelLinear.affine
     assert not ActNorm.runs_as_matrix and not Permutation.runs_as_matrix
     assert Coupling.vjp is not Bijection.vjp and Affine.vjp is not ElementwiseMap.vjp
+
+
+def test_a_layer_says_of_itself_what_it_says_of_several() -> None:
+    makers = (ActNorm, InvertibleConv1x1, InvertibleConv1x1LU, Permutation.random, TurnedAround, TemperedTurn)
+    for make in makers:
+        layers = [perturb(make(4), 0.1) for _ in range(2)]
+        for layer, *batched in zip(layers, *layers[0].affine(layers), strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(layer.matrix(), batched, strict=True))
+
+
+def test_matrices_of_unlike_sizes_stand_in_one_chain() -> None:
+    chain = Chain(Turned(4), Squeeze(), Turned(16), TurnedAround(16))
+    x = torch.randn(2, 4, 2, 2)
+    torch.testing.assert_close(chain.inverse(chain(x)[0]), x, rtol=0, atol=1e-10)
+
+
+def test_a_layer_with_no_matrix_says_so() -> None:
+    class Empty(ChannelLinear):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Empty has no matrix: give it a `matrix`"):
+        Empty()(torch.randn(2, 4, 2, 2))
 
 
 def test_folded_refuses_a_member_whose_forward_it_would_leave_out() -> None:
