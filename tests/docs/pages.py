@@ -4,6 +4,7 @@ import posixpath
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -18,6 +19,13 @@ def text(page: str) -> str:
 def blocks(page: str, language: str) -> list[str]:
     """Return the blocks of code of a page in one language."""
     return [code for name, code in FENCE.findall(text(page)) if name == language]
+
+
+def names_of(page: str, code: str) -> dict[str, Any]:
+    """Run an example of a page, and return the names that it defines."""
+    names: dict[str, Any] = {}
+    exec(compile(code, page, "exec"), names)
+    return names
 
 
 def prose(page: str) -> str:

@@ -1,0 +1,23 @@
+"""Examples leave no choices behind."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from flows.bijections.elementwise import COUPLINGS
+from flows.bijections.preprocess import PREPROCESSES
+from flows.bijections.scale import SCALES
+from flows.models.glow import PERMUTATIONS
+from flows.models.registry import MODELS
+from flows.networks.conditioner import HIDDEN_CONVS
+
+
+@pytest.fixture(autouse=True)
+def choices_as_before() -> Iterator[None]:
+    """Take back what an example adds to the choices."""
+    tables = COUPLINGS, HIDDEN_CONVS, MODELS, PERMUTATIONS, PREPROCESSES, SCALES
+    before = [dict(choices) for choices in tables]
+    yield
+    for choices, known in zip(tables, before, strict=True):
+        choices.clear()
+        choices.update(known)
