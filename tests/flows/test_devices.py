@@ -13,47 +13,39 @@ from tests.flows.models.test_models import GLOW, REALNVP, SPECS
 from tests.flows.test_context import CONDITIONS
 from tests.support.fake_device import DEVICES, assert_holds_on
 
-QUICK: dict[str, dict[str, Any]] = {
+CHOICES: dict[str, dict[str, Any]] = {
     **SPECS,
+    **{f"realnvp-{value}": {**REALNVP, "coupling": value} for value in COUPLINGS},
+    **{f"realnvp-{value}": {**REALNVP, "scale": value} for value in SCALES},
+    **{f"realnvp-{value}": {**REALNVP, "top_prior": value} for value in TopPrior.KINDS},
     **{
         f"{spec['name']}-given-{kind.replace(' ', '-')}": {**spec, **settings}
         for spec in (GLOW, REALNVP)
         for kind, settings in CONDITIONS.items()
     },
 }
-SLOW: dict[str, dict[str, Any]] = {
-    **{f"realnvp-{value}": {**REALNVP, "coupling": value} for value in COUPLINGS},
-    **{f"realnvp-{value}": {**REALNVP, "scale": value} for value in SCALES},
-    **{f"realnvp-{value}": {**REALNVP, "top_prior": value} for value in TopPrior.KINDS},
-    **{
-        f"{name}-memory-flat": {**spec, "memory_flat": True}
-        for name, spec in QUICK.items()
-        if spec.get("coupling") != "mixture"  # which has no exact inverse
-    },
+FLAT = {
+    f"memory-flat-{name}": {**spec, "memory_flat": True}
+    for name, spec in CHOICES.items()
+    if spec.get("coupling") != "mixture"  # which has no exact inverse
+}
+QUICK = {
+    (name, torch.float64)  # which torch makes only where it is told to
+    for name in (*(name for name in CHOICES if name.startswith("glow")), "realnvp", "memory-flat-glow-given-both")
 }
 
 
-def check(spec: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("spec", "dtype"),
+    [
+        pytest.param(spec, dtype, id=f"{name}-{dtype}", marks=() if (name, dtype) in QUICK else pytest.mark.slow)
+        for name, spec in {**CHOICES, **FLAT}.items()
+        for dtype in (torch.float32, torch.float64)
+    ],
+)
+def test_it_holds(spec: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     for device in DEVICES:
         assert_holds_on(device, flows.build(image_shape=(1, 8, 8), **spec).to(dtype), monkeypatch)
-
-
-@pytest.mark.parametrize("spec", QUICK.values(), ids=QUICK)
-def test_it_holds_in_float64(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    check(spec, torch.float64, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("spec", QUICK.values(), ids=QUICK)
-def test_it_holds_in_float32(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    check(spec, torch.float32, monkeypatch)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("spec", SLOW.values(), ids=SLOW)
-def test_further_choices_hold(spec: dict[str, Any], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(spec, dtype, monkeypatch)
 
 
 @pytest.mark.parametrize("device", DEVICES)
