@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.bijections.chain import Chain
+from flows.context import Context
 from flows.image_flow import ImageFlow
 
 DRIFT_LIMIT = 1e-2
@@ -49,12 +50,12 @@ def least_exact(flow: nn.Module, *args: Tensor | None) -> tuple[str, float]:
     """
     errors: dict[str, float] = {}
 
-    def compare(name: str, bijection: Bijection, x: Tensor, z: Tensor) -> None:
-        errors[name] = (bijection.inverse(z) - x).abs().max().item()
+    def compare(name: str, bijection: Bijection, x: Tensor, z: Tensor, *context: Context) -> None:
+        errors[name] = (bijection.inverse(z, *context) - x).abs().max().item()
 
     hooks = [
         bijection.register_forward_hook(
-            lambda module, inputs, outputs, name=name: compare(name, module, inputs[0], outputs[0])
+            lambda module, inputs, outputs, name=name: compare(name, module, inputs[0], outputs[0], *inputs[1:])
         )
         for name, bijection in chained_bijections(flow)
     ]

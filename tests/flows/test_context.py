@@ -13,9 +13,11 @@ from flows.bijections.elementwise import Affine
 from flows.bijections.mask import ChannelMask
 from flows.bijections.scale import BoundedScale
 from flows.context import features_at, labels_of
+from flows.memory.drift import least_exact
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import ConvNet, plain_conv
 from flows.prior import TopPrior
+from tests.flows.memory.test_memory_flat import Blurred
 from tests.support.perturb import perturb
 
 SHAPE, SMALL = (1, 8, 8), (1, 2, 2)
@@ -126,6 +128,29 @@ def test_initialisation_and_reduced_precision_take_a_condition(model: str) -> No
     with torch.autocast("cpu", torch.bfloat16):
         low = flow.log_prob(IMAGES, noise=NOISE.float(), condition=CONDITION)
     torch.testing.assert_close(low, exact, rtol=0.02, atol=0)
+
+
+@every_model
+@every_condition
+def test_the_layer_that_rebuilds_its_input_worst_is_named(model: str, kind: str) -> None:
+    flow = built(model, kind, memory_flat=True)
+    flow.multiscale.levels[1].bijections.insert(2, Blurred())
+    label, condition = given(kind).get("label"), given(kind).get("condition")
+    name, error = least_exact(flow, IMAGES, label, NOISE, condition)
+    assert name == "multiscale.levels.1.bijections.2" and error == pytest.approx(0.1)
+
+
+@every_model
+@pytest.mark.parametrize("memory_flat", [False, True])
+def test_gradients_at_reduced_precision_are_near_the_exact_ones(model: str, memory_flat: bool) -> None:
+    flow = built(model, "both", memory_flat=memory_flat).float()
+    exact = gradients(flow, "both")
+    with torch.autocast("cpu", torch.bfloat16):
+        low = gradients(flow, "both")
+    assert low.keys() == exact.keys()
+    of_context_net = [name for name in exact if name.startswith("context_net")]
+    one, other = (torch.cat([found[name].flatten() for name in of_context_net]) for found in (exact, low))
+    assert 0 < (one - other).norm() < 0.05 * one.norm()
 
 
 @pytest.mark.parametrize("memory_flat", [False, True])

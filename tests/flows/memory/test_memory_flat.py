@@ -244,12 +244,21 @@ def test_drift_is_measured_and_gradients_hold_where_the_first_layers_are_frozen(
     assert flat.multiscale.levels[0].drift is not None
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["model.num_classes=10", "model.condition=couplings"],
+        ["data.condition={_target_: data.Downsample, factor: 4}", "model.condition_shape=[1,2,2]"],
+    ],
+    ids=["nothing", "labels", "image"],
+)
 def test_drift_is_logged_and_a_warning_says_where_it_comes_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("flows.training.lit.DRIFT_LIMIT", 0.0)
     with caplog.at_level(logging.WARNING):
-        run_training(tmp_path, "model.memory_flat=true", "trainer.max_steps=3")
+        run_training(tmp_path, "model.memory_flat=true", "trainer.max_steps=3", *given)
     assert len(read_metrics(tmp_path, "train/reconstruction_drift")) == 3
     (message,) = [record.getMessage() for record in caplog.records if "rebuilt" in record.getMessage()]
     assert "after step 1 inputs are rebuilt with an error of" in message
