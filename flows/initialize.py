@@ -16,8 +16,8 @@ class DataDependent(ABC):
 
 
 @torch.no_grad()
-def initialize(module: nn.Module, *args: Tensor | None) -> None:
-    """Run `module(*args)` once, letting every DataDependent part set itself just before its own turn.
+def initialize(module: nn.Module, *args: Tensor | None, **kwargs: Tensor | None) -> None:
+    """Run `module(*args, **kwargs)` once, letting every DataDependent part set itself just before its own turn.
 
     Nothing lazy is left behind: `forward` never initialises, so a loaded model is never initialised again. That it was
     done stands in the flow's attribute `initialized`. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
@@ -31,7 +31,7 @@ def initialize(module: nn.Module, *args: Tensor | None) -> None:
     try:
         for flow in flows:
             flow.initialized = True
-        module(*args)
+        module(*args, **kwargs)
     except BaseException:
         for flow, before in flows.items():
             flow.initialized = before

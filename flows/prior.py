@@ -32,12 +32,17 @@ class Split(nn.Module):
         conditioner: maps the kept half `(B, C/2, H, W)` to mean and log sigma of the other, `(B, C, H, W)`
             (Glow's learned prior); None for N(0, I).
         context_channels: E of the features that the conditioner reads behind those; 0 for none.
+
+    Raises:
+        ValueError: if channels are odd, or if there are features and no conditioner to read them.
     """
 
     def __init__(self, channels: int, conditioner: nn.Module | None = None, context_channels: int = 0) -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(f"a split halves the channels, so their number must be even, got {channels}")
+        if conditioner is None and context_channels:
+            raise ValueError("a split without a conditioner reads no features: give it one, or context_channels=0")
         self.channels = channels
         self.conditioner = conditioner
         self.context_channels = context_channels

@@ -16,7 +16,7 @@ from flows.context import features_at, labels_of
 from flows.memory.drift import least_exact
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import ConvNet, plain_conv
-from flows.prior import TopPrior
+from flows.prior import Split, TopPrior
 from tests.flows.memory.test_memory_flat import Blurred
 from tests.support.perturb import perturb
 
@@ -123,7 +123,13 @@ def test_a_flow_starts_from_one_that_is_given_nothing(model: str) -> None:
 @every_model
 def test_initialisation_and_reduced_precision_take_a_condition(model: str) -> None:
     flow = flows.build(image_shape=SHAPE, **MODELS[model], condition_shape=SMALL)
+    start = {key: value.clone() for key, value in flow.state_dict().items()}
     flows.initialize(flow, IMAGES, None, NOISE.float(), CONDITION)
+    assert any(not torch.equal(flow.state_dict()[key], value) for key, value in start.items())
+    by_name = flows.build(image_shape=SHAPE, **MODELS[model], condition_shape=SMALL)
+    by_name.load_state_dict(start)
+    flows.initialize(by_name, IMAGES, noise=NOISE.float(), condition=CONDITION)
+    assert all(torch.equal(by_name.state_dict()[key], value) for key, value in flow.state_dict().items())
     exact = flow.log_prob(IMAGES, noise=NOISE.float(), condition=CONDITION)
     with torch.autocast("cpu", torch.bfloat16):
         low = flow.log_prob(IMAGES, noise=NOISE.float(), condition=CONDITION)
@@ -255,6 +261,11 @@ def test_a_density_of_floats_has_gradients_and_samples() -> None:
     (eps,), _ = flow(flow.sample([4, 3]))
     expected = [torch.randn(2, generator=torch.Generator().manual_seed(seed)).double() for seed in (4, 3)]
     torch.testing.assert_close(eps, torch.stack(expected).view(2, 2, 1, 1))
+
+
+def test_a_split_that_could_not_read_its_features_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a conditioner reads no features"):
+        Split(4, context_channels=3)
 
 
 def test_latent_shapes_are_asked_for_where_something_is_split_off() -> None:
