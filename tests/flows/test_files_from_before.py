@@ -30,3 +30,7 @@ def test_values_and_gradients_are_those_of_then(name: str, memory_flat: bool) ->
     norms = {key: parameter.grad.norm().item() for key, parameter in flow.named_parameters()}
     assert norms.keys() == EXPECTED[name]["gradient_norm"].keys()
     assert norms == pytest.approx(EXPECTED[name]["gradient_norm"], rel=1e-3)
+    for key, parameter in flow.named_parameters():  # one number that knows of signs and order, too
+        direction = torch.arange(1, parameter.numel() + 1, dtype=torch.float64).cos()
+        along = (parameter.grad.double().flatten() @ direction).item()
+        assert along == pytest.approx(EXPECTED[name]["gradient_along"][key], abs=1e-4 * norms[key]), key
