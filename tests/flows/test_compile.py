@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import pytest
 import torch
@@ -19,15 +20,30 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "dequantize"), [("glow", "variational"), ("realnvp", "uniform")])
-def test_forward_and_loss_compile_into_one_graph(name: str, dequantize: str) -> None:
-    spec = {"num_levels": 2, "hidden_channels": 4, "preprocess": "gaussianize", "dequantize": dequantize}
+GIVEN = {"num_classes": 3, "condition": "couplings", "condition_shape": (1, 2, 2)}
+"""Settings of a flow that reads labels and images in all of its couplings."""
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("glow", {"dequantize": "variational"}),
+        ("realnvp", {}),
+        ("glow", {**GIVEN, "num_steps": 1}),
+        ("realnvp", {**GIVEN, "num_blocks": 1}),
+    ],
+    ids=["glow", "realnvp", "conditional-glow", "conditional-realnvp"],
+)
+def test_forward_and_loss_compile_into_one_graph(name: str, settings: dict[str, Any]) -> None:
+    spec = {"num_levels": 2, "hidden_channels": 4, "preprocess": "gaussianize", **settings}
     flow = perturb(flows.build(name, image_shape=(1, 8, 8), **spec), 0.1)
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
     noise = torch.rand(4, 1, 8, 8)
+    label = None if flow.num_classes is None else torch.tensor([0, 2, 1, 2])
+    condition = None if flow.condition_shape is None else images[:, :, ::4, ::4]
 
     def loss() -> Tensor:
-        return flows.bits_per_dim(flow(images, None, noise), flow.num_dims).mean()
+        return flows.bits_per_dim(flow(images, label, noise, condition), flow.num_dims).mean()
 
     results = []
     for compute in (loss, torch.compile(loss, fullgraph=True)):
@@ -38,9 +54,13 @@ def test_forward_and_loss_compile_into_one_graph(name: str, dequantize: str) -> 
     torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("memory_flat", ["false", "true"])
-def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, tmp_path: Path) -> None:
-    common = ["trainer.max_steps=3", f"model.memory_flat={memory_flat}"]
+@pytest.mark.parametrize(
+    ("memory_flat", "given"),
+    [("false", []), ("true", []), ("true", ["model.num_classes=10", "model.condition=couplings"])],
+    ids=["plain", "memory-flat", "conditional-memory-flat"],
+)
+def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, given: list[str], tmp_path: Path) -> None:
+    common = ["trainer.max_steps=3", f"model.memory_flat={memory_flat}", *given]
     run_training(tmp_path / "plain", *common)
     run_training(tmp_path / "compiled", *common, "compile=true")
     plain, compiled = (read_summary(tmp_path / name / "summary.json") for name in ("plain", "compiled"))

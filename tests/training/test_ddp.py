@@ -49,10 +49,28 @@ def run(folder: Path, *overrides: str) -> Path:
     return folder / "outputs"
 
 
-@pytest.mark.parametrize(("memory_flat", "optimizer"), [("false", "muon"), ("true", "adam")])
-def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, optimizer: str) -> None:
-    run(tmp_path, "run_id=one", f"optimizer={optimizer}")
-    two_ranks = [*DDP, "trainer.devices=2", f"optimizer={optimizer}"]
+GIVEN = [
+    "model.num_classes=10",
+    "model.condition=couplings",
+    "data.condition={_target_: data.Downsample, factor: 4}",
+    "model.condition_shape=[1,2,2]",
+]
+"""A flow that reads labels and images in all of its couplings."""
+
+
+@pytest.mark.parametrize(
+    ("memory_flat", "settings"),
+    [
+        ("false", ["optimizer=muon"]),
+        ("true", ["optimizer=adam"]),
+        ("false", ["optimizer=adam", *GIVEN]),
+        ("true", ["optimizer=adam", *GIVEN]),
+    ],
+    ids=["muon", "memory-flat", "conditional", "conditional-memory-flat"],
+)
+def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, settings: list[str]) -> None:
+    run(tmp_path, "run_id=one", *settings)
+    two_ranks = [*DDP, "trainer.devices=2", *settings]
     outputs = run(tmp_path, "run_id=two", *two_ranks, f"model.memory_flat={memory_flat}")
     assert sorted(path.name for path in outputs.iterdir()) == ["one", "two"]
 
