@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from flows import training
+from flows import __version__, training
 from flows.training.command.command_line import command_line
 
 if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
@@ -93,7 +93,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         seed_everything(cfg.seed, verbose=False)
         lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
         provenance = training.Provenance(
-            version=training.project_version(),
+            version=__version__,
             git_commit=summary.facts["git_commit"],
             data=training.describe_data(config["data"]),
         )
@@ -131,7 +131,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
 
-        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))  # type: ignore[attr-defined]
         try:
             summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), start, run_dir, cfg.test, provenance))
         finally:
@@ -194,7 +194,7 @@ def train_and_test(
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
         training.save_flow(flow, run_dir / "best.safetensors", provenance)
-    results = {
+    results: dict[str, Any] = {
         "val_bits_per_dim": best.best_model_score.item(),
         "steps": trainer.global_step,
         "skipped_steps": lit.skipped_steps,
