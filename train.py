@@ -19,11 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+try:
+    from hydra.utils import instantiate
+    from omegaconf import DictConfig, OmegaConf
 
-from flows import __version__, training
-from flows.training.command.command_line import command_line
+    from flows import __version__, training
+    from flows.training.command.command_line import command_line
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}: in the folder of train.py, run {sys.executable} -m pip install --editable '.[train]'")
 
 if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
     import lightning as L
@@ -39,7 +42,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 
 SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
-SETTINGS |= dict.fromkeys(["run_id", "resume"], Any)
+SETTINGS |= dict.fromkeys(["run_id", "resume", "imports"], Any)
 """What a config has at its top, and of which type."""
 
 
