@@ -242,6 +242,14 @@ def test_sample_advises_what_lets_it_draw(own: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_and_its_config_are_named_on_the_command_line(own: Path) -> None:
+    told = ["--config-dir=conf", "model=squeezed", "imports=[my_model.py]", "run_id=mine"]
+    done = run_script(own, "train.py", *TINY, *told, *ONE_EPOCH)
+    assert done.exit_code == 0, done.stderr
+    assert result_of_test(own / "outputs/mine") > 0
+
+
+@pytest.mark.slow
 def test_processes_that_load_data_know_the_source(own: Path) -> None:
     (own / "main.py").write_text(
         "import sys, torch\n"
