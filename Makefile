@@ -42,7 +42,7 @@ clean: ## remove the environment and caches; data and runs stay
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --editable .
+	$(BIN)/pip install --editable '.[train]'
 	@touch $@
 
 .venv/test: .venv/core

@@ -9,21 +9,25 @@ Examples:
     python sample.py ckpt=PATH condition=small                      # of a flow that is given images: those of a folder
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig, OmegaConf
-from PIL import Image
-from rich.console import Console
-from rich.progress import track
-from torch import Tensor
+try:
+    import torch
+    from omegaconf import DictConfig, OmegaConf
+    from PIL import Image
+    from rich.console import Console
+    from rich.progress import track
+    from torch import Tensor
 
-from flows.arguments import require_positive
-from flows.check_inputs import check_seeds, check_temperature
-from flows.image_flow import ImageFlow
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
-from flows.training.grid import check_channels, enlarged
+    from flows.arguments import require_positive
+    from flows.check_inputs import check_seeds, check_temperature
+    from flows.image_flow import ImageFlow
+    from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
+    from flows.training.grid import check_channels, enlarged
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
 SHARD = 1000
 """Images a folder."""
@@ -33,6 +37,7 @@ SHARD = 1000
 def main(cfg: DictConfig) -> None:
     """Draw as the config says."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    del arguments["imports"]  # which has been done
     check_arguments(draw, arguments)
     draw(**arguments)
 

@@ -19,11 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+try:
+    from hydra.utils import instantiate
+    from omegaconf import DictConfig, OmegaConf
 
-from flows import training
-from flows.training.command.command_line import command_line
+    from flows import __version__, training
+    from flows.training.command.command_line import command_line
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error}: in the folder of train.py, run {sys.executable} -m pip install --editable '.[train]'")
 
 if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
     import lightning as L
@@ -39,7 +42,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 
 SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
-SETTINGS |= dict.fromkeys(["run_id", "resume"], Any)
+SETTINGS |= dict.fromkeys(["run_id", "resume", "imports"], Any)
 """What a config has at its top, and of which type."""
 
 
@@ -93,7 +96,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         seed_everything(cfg.seed, verbose=False)
         lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
         provenance = training.Provenance(
-            version=training.project_version(),
+            version=__version__,
             git_commit=summary.facts["git_commit"],
             data=training.describe_data(config["data"]),
         )
@@ -131,7 +134,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
 
-        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))
+        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))  # type: ignore[attr-defined]
         try:
             summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), start, run_dir, cfg.test, provenance))
         finally:
@@ -194,7 +197,7 @@ def train_and_test(
     lit.flow.load_state_dict(flow.state_dict())
     if trainer.is_global_zero:
         training.save_flow(flow, run_dir / "best.safetensors", provenance)
-    results = {
+    results: dict[str, Any] = {
         "val_bits_per_dim": best.best_model_score.item(),
         "steps": trainer.global_step,
         "skipped_steps": lit.skipped_steps,

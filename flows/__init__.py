@@ -14,6 +14,8 @@ from flows.models.glow import Glow
 from flows.models.realnvp import RealNVP
 from flows.models.registry import build, register
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Bijection",
     "Chain",

@@ -161,8 +161,8 @@ def _mismatch(spec: dict[str, Any], error: Exception, provenance: Provenance | N
     if isinstance(error, UnknownChoiceError) and error.name in spec.values():
         return (
             f"is a flow with the {error.option} {error.name!r}, which is not known here ({error}): if it is your own, "
-            "or of scripts/peers, import the file that registers it, then call flows.load in Python; "
-            "else check out the version of this project that has it"
+            "or of scripts/peers, import the file that registers it ('imports=[FILE.py]' on the command line, import "
+            "in Python); else check out the version of this project that has it"
         )
     reason = " ".join(str(error).split("\n\t")[:2]).strip()
     if provenance is None:

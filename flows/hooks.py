@@ -12,5 +12,5 @@ def is_hooked(module: nn.Module) -> bool:
         or module._backward_pre_hooks
         or module._backward_hooks
         or "forward" in module.__dict__
-        or _has_any_global_hook()  # type: ignore[no-untyped-call]
+        or _has_any_global_hook()
     )

@@ -1,5 +1,6 @@
 """Where a trained flow comes from, as its file tells."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -53,7 +54,7 @@ class Provenance:
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
-def check_class_names(model: list[str] | None, data: list[str] | None) -> None:
+def check_class_names(model: Sequence[str] | None, data: Sequence[str] | None) -> None:
     """Check that the labels of a model and of data mean the same, as far as both say what they mean.
 
     Raises:
@@ -66,5 +67,5 @@ def check_class_names(model: list[str] | None, data: list[str] | None) -> None:
         )
 
 
-def _shortened(names: list[str], most: int = 20) -> str:
+def _shortened(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -13,7 +13,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from flows.training import Run, find_runs, print_whatever_comes
 
@@ -141,7 +141,7 @@ def plot_setting(runs: list[Run], key: str, path: Path) -> Path:
     return path
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float | str]:
     """Return whether a setting is a number, YAML's `1e-3` included."""
     try:
         return math.isfinite(float(value)) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.flop_counter import FlopCounterMode
@@ -139,7 +139,7 @@ def images_an_epoch(cfg: DictConfig) -> int | None:
 
 def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float]) -> dict[str, float]:
     """Return the hours after which each limit of a run ends it, by the name of the limit."""
-    trainer, throughput = cfg.trainer, (cfg.get("callbacks") or {}).get("throughput") or {}
+    trainer, throughput = cfg.trainer, OmegaConf.select(cfg, "callbacks.throughput") or DictConfig({})
     found: dict[str, float] = {}
     if trainer.max_steps >= 0:
         images = trainer.max_steps * trainer.accumulate_grad_batches * cfg.data.batch_size

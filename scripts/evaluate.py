@@ -35,7 +35,7 @@ from flows.training.given import check_conditions, given
 def main(cfg: DictConfig) -> None:
     """Evaluate as the config says."""
     check_config(cfg)
-    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed")}
+    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(evaluate, arguments)
     evaluate(data=instantiate(cfg.data), **arguments)
 

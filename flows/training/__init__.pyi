@@ -60,7 +60,6 @@ from .run.id import run_name as run_name
 from .run.id import trial_name as trial_name
 from .run.lock import hold_run_folder as hold_run_folder
 from .run.provenance import describe_data as describe_data
-from .run.provenance import project_version as project_version
 from .run.report import report as report
 from .run.same_settings import check_same_settings as check_same_settings
 from .run.summary import RunSummary as RunSummary

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ PEERS = {
 }
 
 
-def our_glow(**model: object) -> ImageFlow:
+def our_glow(**model: Any) -> ImageFlow:
     """Return this project's Glow with the parts that peers have too: no first layer, no limit on what networks read."""
     return flows.build("glow", **model, coupling="affine", scale="tanh4", conditioner="actnorm", top_prior="position")
 
@@ -57,6 +57,6 @@ def built(builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, form:
     torch.manual_seed(0)
     flow = builder(**shape.model).to(images.device)
     if form == "channels_last":
-        flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        flow.to(memory_format=torch.channels_last)
     flows.initialize(flow, images)
     return flow

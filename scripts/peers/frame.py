@@ -21,7 +21,7 @@ def framed(
         num_levels: L.
         make_level: from the shape that enters a level, (C, H, W), to squeeze and steps.
     """
-    channels, height, width = image_shape
+    image_channels, image_height, image_width = channels, height, width = image_shape
     levels, latent_shapes = [], []
     for level in range(num_levels):
         levels.append(make_level((channels, height, width)))
@@ -29,7 +29,7 @@ def framed(
         channels = channels if level == num_levels - 1 else channels // 2
         latent_shapes.append((channels, height, width))
     return ImageFlow(
-        image_shape=tuple(image_shape),
+        image_shape=(image_channels, image_height, image_width),
         dequantize=Dequantize(),
         multiscale=Multiscale(
             levels,

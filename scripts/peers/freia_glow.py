@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flows.bijection import Bijection
 from flows.bijections.chain import Chain
+from flows.context import Context
 from flows.image_flow import ImageFlow
 from scripts.peers.frame import framed, network
 
@@ -19,11 +20,11 @@ class FromFreia(Bijection):
         super().__init__()
         self.module = module
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         (z,), log_det = self.module((x,))
         return z, x.new_zeros(len(x)) + log_det
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         return self.module((z,), rev=True)[0][0]
 
 

@@ -15,6 +15,7 @@ from nflows.transforms import (
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
+from flows.context import Context
 from flows.image_flow import ImageFlow
 from scripts.peers.frame import framed, network
 
@@ -28,10 +29,10 @@ class FromNflows(Bijection):
         super().__init__()
         self.transform = transform
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         return self.transform(x)
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
         return self.transform.inverse(z)[0]
 
 

@@ -11,13 +11,13 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
-from flows import build
+from flows import build, register
 from flows.arguments import check_image_shape, choose, require_positive
+from flows.bijection import Bijection
 from flows.bijections.preprocess import PREPROCESSES
 from flows.context import Context
 from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
-from flows.models.registry import MODELS
 
 __all__ = ["NormflowsGlow", "build"]
 
@@ -75,7 +75,7 @@ class NormflowsGlow(ImageFlow):
             multiscale=multiscale,  # type: ignore[arg-type]
         )
         if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.to(memory_format=torch.channels_last)
 
 
 class Standardized(nn.Module):
@@ -89,13 +89,13 @@ class Standardized(nn.Module):
 
     def __init__(
         self,
-        preprocess: Sequence[nn.Module],
+        preprocess: Sequence[Bijection],
         flow: nf.MultiscaleFlow,
         latent_shapes: Sequence[tuple[int, int, int]],
     ) -> None:
         super().__init__()
         self.latent_shapes = list(latent_shapes)
-        self.preprocess = nn.ModuleList(preprocess)
+        self.preprocess: Sequence[Bijection] = nn.ModuleList(preprocess)  # type: ignore[assignment]
         self.flow = flow
 
     def forward(self, x: Tensor, context: Context | None = None) -> tuple[list[Tensor], Tensor]:
@@ -118,4 +118,4 @@ class Standardized(nn.Module):
         return x
 
 
-MODELS["normflows_glow"] = NormflowsGlow
+register("normflows_glow", NormflowsGlow)

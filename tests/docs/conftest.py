@@ -1,5 +1,6 @@
 """Examples leave no choices behind."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +15,13 @@ from flows.networks.conditioner import HIDDEN_CONVS
 
 @pytest.fixture(autouse=True)
 def choices_as_before() -> Iterator[None]:
-    """Take back what an example adds to the choices."""
+    """Take back what an example, or a file that a command imports, adds."""
     tables = COUPLINGS, HIDDEN_CONVS, MODELS, PERMUTATIONS, PREPROCESSES, SCALES
     before = [dict(choices) for choices in tables]
+    path = [*sys.path]
     yield
+    sys.path[:] = path
+    sys.modules.pop("my_coupling", None)
     for choices, known in zip(tables, before, strict=True):
         choices.clear()
         choices.update(known)

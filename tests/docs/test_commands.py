@@ -77,7 +77,7 @@ def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos and small images, where the commands run one after the other."""
+    """A folder with photos, small images and a file of one's own, where the commands run one after the other."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "photos").mkdir()
     for k in range(100):
@@ -85,6 +85,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels.numpy()).save(folder / "photos" / f"{k}.png")
     (folder / "small").mkdir()
     Image.new("L", (7, 7)).save(folder / "small" / "0.png")
+    (example,) = (code for code in blocks("docs/extending.md", "python") if "class SinhArcsinh" in code)
+    (folder / "my_coupling.py").write_text(example)
     return folder
 
 

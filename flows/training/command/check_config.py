@@ -48,6 +48,8 @@ def _target(name: str, where: str) -> Callable[..., Any]:
         for lacking in cause, cause.__context__:  # where it is sought as a module after it was sought as an attribute
             if isinstance(lacking, AttributeError):
                 reason = f"{lacking}{did_you_mean(str(lacking.name), dir(lacking.obj))}"
+        if isinstance(cause, ModuleNotFoundError) and cause.name == name.partition(".")[0]:
+            reason += ": for a file of your own, give 'imports=[FILE.py]', too"
         raise ImportError(f"{where}._target_: {name} cannot be imported ({reason})") from error
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import flows.training.machine.slurm  # noqa: F401, registers a resolver of configs
 from flows.training.command.explain import explain
+from flows.training.command.imports import import_modules
 from flows.training.command.interrupted import Interrupted
 from flows.training.command.names import as_text
 from flows.training.command.overrides import tidy
@@ -34,14 +35,20 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
     """Make a function of a config the main of a script, as `hydra.main` does.
 
     An error is printed as one sentence on standard error, and the exit status is 1, or 130 after Ctrl-C; with
-    HYDRA_FULL_ERROR=1 the traceback is shown instead. Called with a config, main calls the function with it.
+    HYDRA_FULL_ERROR=1 the traceback is shown instead. Called with a config, main calls the function with it. Before
+    that it imports the modules that the config names as `imports`.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        def run(cfg: DictConfig) -> Any:
+            imports = cfg.imports
+            import_modules(OmegaConf.to_container(imports, resolve=True) if OmegaConf.is_config(imports) else imports)
+            return task(cfg)
+
         @functools.wraps(task)
         def job(cfg: DictConfig) -> Any:
             with one_sentence_of_a_job(config_name) if is_sweep() else one_sentence(config_name):
-                return task(cfg)
+                return run(cfg)
 
         configs = (Path(task.__code__.co_filename).parent / config_path).resolve()  # also where the script is imported
         hydra_main = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)
@@ -49,7 +56,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
         @functools.wraps(task)
         def main(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
-                return task(cfg)
+                return run(cfg)
             os.environ.setdefault(SHOW_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
             sys.argv = [LEFT_OUT.get(argument, argument) for argument in sys.argv]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them

@@ -2,6 +2,8 @@
 
 import errno
 import re
+import shlex
+import sys
 import sysconfig
 import traceback
 
@@ -12,7 +14,7 @@ from yaml import YAMLError
 
 from flows.files import CheckpointError
 from flows.training.command.explain_config import explain_config
-from flows.training.command.overrides import from_here
+from flows.training.command.overrides import ROOT, from_here
 from flows.training.run.id import how_to_resume
 
 WHAT_TO_DO_WITH_FILES = {
@@ -35,6 +37,9 @@ WHAT_TO_DO_WITHOUT_MEMORY = {
     "or set model.memory_flat=true",
 }
 """By command, as each has other settings."""
+
+EXTRA = {"lightning", "torchmetrics", "torchvision"}
+"""What commands import late, so that a start without them comes this far."""
 
 LIBRARIES = ("<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 """How the names of files begin that are neither of this project nor of its user."""
@@ -86,6 +91,9 @@ def explain(error: BaseException, command: str = "train") -> str:
             )
         case UnicodeDecodeError():
             return f"a file to be read as text is not in UTF-8: store it so ({text})"
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in EXTRA:
+            folder, python = shlex.quote(from_here(ROOT)), shlex.quote(sys.executable)
+            return f"{text}: in the folder {folder}, run {python} -m pip install --editable '.[train]'"
         case CheckpointError() | ValueError() | OSError() | FloatingPointError() | ImportError():
             return text
         case RuntimeError() if type(error) is RuntimeError:

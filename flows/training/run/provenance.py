@@ -1,6 +1,5 @@
 """What a run knows of its code and its data."""
 
-import importlib.metadata
 import json
 import subprocess
 from pathlib import Path
@@ -13,14 +12,6 @@ def describe_data(config: dict[str, Any]) -> str:
     name = str(source.pop("_target_", "")).rpartition(".")[2]
     split = {key: config.get(key) for key in ("image_shape", "num_val", "split_seed")}
     return f"{name} {json.dumps({**source, **split})}"
-
-
-def project_version() -> str:
-    """Return the version of this project, "unknown" where it is not installed."""
-    try:
-        return importlib.metadata.version("image-flows")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def git_commit() -> str | None:

@@ -65,6 +65,8 @@ EFFECTS = {
     "compile": Effect.OBEYED,
     "allow_tf32": Effect.OBEYED,
     "model.memory_flat": Effect.OBEYED,
+    # Where one's own modules lie: what they build is compared.
+    "imports": Effect.OBEYED,
     # Where files lie, and how many images are loaded or evaluated at once.
     "data_root": Effect.OBEYED,
     "data.eval_batch_size": Effect.OBEYED,

@@ -13,9 +13,10 @@ import torch
 import torchvision
 from lightning.pytorch.utilities import rank_zero_only
 
+from flows import __version__
 from flows.training.command.explain import explain
 from flows.training.command.interrupted import Interrupted
-from flows.training.run.provenance import git_commit, project_version
+from flows.training.run.provenance import git_commit
 from flows.valid_json import to_json
 
 OF_A_PART = (
@@ -116,6 +117,6 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "lightning": lightning.__version__,
-        "version": project_version(),
+        "version": __version__,
         "git_commit": git_commit(),
     }

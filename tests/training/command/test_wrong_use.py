@@ -61,6 +61,16 @@ CONFIG = {
     "unknown key at the top": train("ressume=auto", says=["ressume", "did you mean 'resume'"]),
     "unknown argument": train("+trainer.max_stepz=3", says=["trainer.max_stepz", "did you mean 'max_steps'"]),
     "unknown argument of the model": train("+model.num_stepz=3", says=["model", "'num_stepz'", "'num_steps'"]),
+    "imports that are no list": train("imports=mine.py", says=["imports", "list", "write 'imports=[mine.py]'"]),
+    "imports of no file": sample("imports=[mine.py]", says=["imports: mine.py does not exist", ".py file"]),
+    "imports that fail": sample(
+        "imports=[mine.py]",
+        says=["imports: mine.py cannot be imported", "NameError", "'flow'"],
+        prepare=lambda folder: (folder / "mine.py").write_text("flow.register"),
+    ),
+    "a class of a file that is not imported": train(
+        "data.source._target_=mine.Ramps", says=["data.source._target_", "mine.Ramps", "'imports=[FILE.py]'"]
+    ),
     "unknown group": train("dataset=mnist", says=["dataset", "no such setting (did you mean 'data'?)"]),
     "unknown group option": train("data=cifar", says=["data=cifar", "did you mean 'cifar10'", "fashion_mnist"]),
     "unknown experiment": train("experiment=glow_cifar", says=["experiment", "did you mean 'glow_cifar10"]),
