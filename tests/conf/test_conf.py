@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from data import ImageData
 from flows.image_flow import ImageFlow
-from flows.training import LitFlow
+from flows.training import LitFlow, check_config
 from tests.support.run import CONF
 
 NOT_ALONE = {("data", "loader")}
@@ -30,7 +30,8 @@ def composed(tmp_path: Path, *overrides: str) -> Any:
         return compose("train", [f"run_dir={tmp_path}", f"data_root={tmp_path}", *overrides])
 
 
-ALL = [(path.name, choice) for path in sorted(Path(CONF).iterdir()) if path.is_dir() for choice in choices(path.name)]
+GROUPS = [path.name for path in sorted(Path(CONF).iterdir()) if path.is_dir() and path.name != "features"]
+ALL = [(group, choice) for group in GROUPS for choice in choices(group)]
 
 
 @pytest.mark.filterwarnings("ignore:.*GPU available but not used")
@@ -52,7 +53,7 @@ def test_it_composes_and_instantiates(group: str, choice: str, tmp_path: Path) -
     assert isinstance(instantiate(cfg.trainer, callbacks=callbacks, logger=loggers), L.Trainer)
 
 
-@pytest.mark.parametrize("name", ["sample", "evaluate"])
+@pytest.mark.parametrize("name", ["sample", "evaluate", "quality", "superres"])
 def test_the_other_scripts_configs_compose(name: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         assert compose(name, ["ckpt=some.ckpt"]).ckpt == "some.ckpt"
@@ -72,3 +73,14 @@ def test_seeds_follow_the_one_seed(tmp_path: Path) -> None:
 def test_every_config_says_what_it_is() -> None:
     for path in Path(CONF).rglob("*.yaml"):
         assert path.read_text().startswith("# "), path
+
+
+@pytest.mark.parametrize("name", choices("features"))
+def test_features_are_chosen_in_quality_and_in_training(name: str) -> None:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        chosen = compose("quality", [f"features={name}"]).features
+        told = ["run_dir=.", "callbacks=quality", f"features@callbacks.quality.features={name}"]
+        callbacks = compose("train", told).callbacks
+    assert callbacks.quality.features == chosen
+    assert [*callbacks].index("quality") < [*callbacks].index("ema")
+    check_config(OmegaConf.create({"features": chosen}))

@@ -63,12 +63,9 @@ def in_blocks() -> Iterator[str]:
 
 def in_prose() -> Iterator[str]:
     """Go through the commands within sentences and tables."""
+    command = re.compile(r"([A-Z_]+=\S+ )*(python|pip|make|sbatch|conda|torchrun|srun) ")
     for page in PAGES:
-        yield from (
-            span
-            for span in spans(page)
-            if re.match(r"([A-Z_]+=\S+ )*(python|pip|make|sbatch|conda|torchrun|srun) ", span)
-        )
+        yield from filter(command.match, spans(page))
 
 
 def split(lines: Iterator[str]) -> list[list[str]]:
