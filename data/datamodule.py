@@ -244,7 +244,7 @@ class ImageData(LightningDataModule):
         if unlabelled:
             raise ValueError(
                 f"data.num_classes is {self.num_classes}, but {unlabelled} of {len(images)} images of {name} have no "
-                "label: put the images of a folder into subfolders, one a class, or set data.num_classes=null"
+                "label: put the images of a folder into subfolders, one per class, or set data.num_classes=null"
             )
         names = images.class_names
         if names is not None and len(names) != self.num_classes:

@@ -1,4 +1,4 @@
-"""Bits per dimension of a trained flow on any data and split.
+"""Measure the bits per dimension of a trained flow on any data and split.
 
 Examples:
     python scripts/evaluate.py ckpt=outputs/mine/best.safetensors
@@ -33,7 +33,7 @@ from flows.training.given import check_conditions, given
 
 @command_line("../conf", "evaluate")
 def main(cfg: DictConfig) -> None:
-    """Evaluate as the config says."""
+    """Evaluate the flow as the config says."""
     check_config(cfg)
     arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(evaluate, arguments)
