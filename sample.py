@@ -5,6 +5,7 @@ Examples:
     python sample.py ckpt=outputs/mine/best.safetensors
     python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # one row per temperature, all with the same seeds
     python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # writes folders of 1,000 images
+    srun python sample.py ckpt=PATH num_samples=50000 temperature=0.7   # shared by the tasks of a SLURM job
     python sample.py ckpt=PATH label=3                              # for a class-conditional flow
     python sample.py ckpt=PATH condition=small                      # for a flow that is given images: a folder of them
 """
@@ -26,6 +27,7 @@ try:
     from flows.image_flow import ImageFlow
     from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
     from flows.training.grid import check_channels, enlarged
+    from flows.training.machine.sharing import shared
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
@@ -62,34 +64,40 @@ def draw(
     if not temperatures or len(set(temperatures)) < len(temperatures):
         raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
     check_seeds([seed, seed + num_samples - 1])
+    place = pick_device(device)
     folders = {t: Path(out) / f"temperature-{text(t)}" for t in temperatures}
     for folder in folders.values():
         if folder.exists():
             raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
 
     set_tf32(False)
-    flow = load_flow(ckpt).to(pick_device(device))
+    flow = load_flow(ckpt)
     check_channels(flow.image_shape[0])
     conditions = read_conditions(flow, condition)
     columns = min(nrow, num_samples)
     num_shown = columns if several else min(nrow * columns, num_samples)
-    shown = []
-    if conditions is not None:
-        shown.append(enlarged(chosen(conditions, range(seed, seed + columns)), flow.image_shape))
-    for t, folder in folders.items():
-        starts = range(seed, seed + num_samples, batch_size)
-        for start in track(starts, f"temperature {text(t)}", console=Console(stderr=True), transient=True):
-            seeds = range(start, min(start + batch_size, starts.stop))
-            known = None if conditions is None else chosen(conditions, seeds).to(next(flow.parameters()).device)
-            images = flow.sample(seeds, t, labels(flow, label, seeds), known).cpu()
-            for image_seed, image in zip(seeds, images, strict=True):
-                save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
-            shown.append(images[: max(0, seed + num_shown - start)])
+    first_row = chosen(conditions, range(seed, seed + columns), torch.device("cpu"))
+    shown = [] if first_row is None else [enlarged(first_row, flow.image_shape)]
+    seeds = range(seed, seed + num_samples)
+    batches = [seeds[start : start + batch_size] for start in range(0, num_samples, batch_size)]
+    with shared() as share:
+        flow = flow.to(place)
+        for t, folder in folders.items():
+            told = track(share.of(batches), f"temperature {text(t)}", console=Console(stderr=True), transient=True)
+            first = []
+            for some in told:
+                images = flow.sample(some, t, labels(flow, label, some), chosen(conditions, some, place)).cpu()
+                for image_seed, image in zip(some, images, strict=True):
+                    save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
+                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # and let go of the others
+            shown += share.gathered(first)
+    if not share.is_first:
+        return
     grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
     rows = "one row per temperature:" if several else "temperature"
-    first = "" if conditions is None else "the conditions, then "
-    print(f"{grid}: {first}{rows} {', '.join(map(text, temperatures))}")
+    begins = "" if conditions is None else "the conditions, then "
+    print(f"{grid}: {begins}{rows} {', '.join(map(text, temperatures))}")
     print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
 
 
@@ -147,9 +155,9 @@ def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
     return torch.stack([decode(path, check_shape(flow.condition_shape)) for path in paths])
 
 
-def chosen(conditions: Tensor, seeds: range) -> Tensor:
-    """Return the condition for each seed: all conditions in turn."""
-    return conditions[[seed % len(conditions) for seed in seeds]]
+def chosen(conditions: Tensor | None, seeds: range, device: torch.device) -> Tensor | None:
+    """Return the condition for each seed: all conditions in turn. Return None if there are no conditions."""
+    return None if conditions is None else conditions[[seed % len(conditions) for seed in seeds]].to(device)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Examples:
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import warnings
@@ -42,13 +41,13 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 
 SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
-SETTINGS |= dict.fromkeys(["run_id", "resume", "imports"], Any)
+SETTINGS |= dict.fromkeys(["run_id", "resume", "imports", "objective"], Any)
 """The settings at the top of a config, and their types."""
 
 
 @command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
-    """Run one job. Return its validation bits/dim, by which sweeps compare jobs."""
+    """Run one job. Return the result by which sweeps compare jobs: by default its validation bits/dim."""
     training.end_with_first_rank()
     training.check_config(cfg)
     training.check_settings(cfg, SETTINGS)
@@ -59,7 +58,7 @@ def main(cfg: DictConfig) -> float:
         facts = run(cfg, run_dir)
     if training.is_first_rank():
         training.report(facts, run_dir)
-    return math.inf if facts["val_bits_per_dim"] is None else facts["val_bits_per_dim"]
+    return training.objective(cfg.objective, facts)
 
 
 def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
@@ -105,6 +104,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         refuse_parallel_jobs_in_a_sweep(trainer)
         training.best_checkpoint(trainer)
         training.check_tasks(trainer)
+        training.check_objective(cfg.objective, quality_of(trainer), lit.flow.num_classes)
         changed = [] if start is None else training.check_going_on(start, config, run_dir, lit, trainer)
         device = training.device_name(trainer.strategy.root_device)
         if trainer.is_global_zero:
@@ -203,6 +203,9 @@ def train_and_test(
         "steps": trainer.global_step,
         "skipped_steps": lit.skipped_steps,
     }
+    if quality := quality_of(trainer):
+        found = quality.measured(trainer, lit.flow.to(trainer.strategy.root_device))
+        results |= {f"val_{name}": value for name, value in found.items()}
     if test:
         trainer.test(lit, data, verbose=False)
         assert lit.test_average is not None
@@ -216,6 +219,12 @@ def train_and_test(
             results["images"] = callback.images
             results["images_per_second"] = callback.images_per_second
     return results
+
+
+def quality_of(trainer: L.Trainer) -> training.Quality | None:
+    """Return the callback that measures samples, if there is one."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((one for one in callbacks if isinstance(one, training.Quality)), None)
 
 
 if __name__ == "__main__":

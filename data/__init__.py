@@ -14,6 +14,7 @@ from data.sources.emoji import Emoji
 from data.sources.fashion_mnist import FashionMNIST
 from data.sources.image_folder import ImageFolder
 from data.sources.mnist import MNIST
+from data.sources.photos import Photos
 from data.sources.svhn import SVHN
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ImageData",
     "ImageFolder",
     "ImageSet",
+    "Photos",
     "ResumableLoader",
     "Source",
     "Subset",

@@ -1,7 +1,7 @@
 """The data module for Lightning: it prepares a source once, splits the images, and serves them in a resumable order."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning import LightningDataModule
@@ -192,17 +192,22 @@ class ImageData(LightningDataModule):
         self._train_loader.load_state_dict({"position": self._position})
         return self._train_loader
 
-    def train_eval_dataloader(self) -> DataLoader[Batch]:
-        """Return batches of all training images in their sequence, for evaluation."""
-        return self._eval_loader(self._for_evaluation(self.train_set))
-
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return batches of the validation images in their sequence."""
-        return self._eval_loader(self.val_set)
+        return self._shared(self.val_set)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return batches of the test images in their sequence."""
-        return self._eval_loader(self.test_set)
+        return self._shared(self.test_set)
+
+    @property
+    def sets(self) -> dict[str, ImageSet]:
+        """The images of the splits "train", "val" and "test", in the form for evaluation."""
+        return {"train": self._for_evaluation(self.train_set), "val": self.val_set, "test": self.test_set}
+
+    def batches(self, images: ImageSet, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
+        """Return the batches of a set in their sequence. Several ranks get whole batches in turn."""
+        return self._eval_loader(images, [*EvalOrder(len(images), self.eval_batch_size)][rank::world_size])
 
     def initial_batch(self, size: int) -> Batch:
         """Return the first `size` images in training order, for the initialisation of a model.
@@ -264,10 +269,14 @@ class ImageData(LightningDataModule):
     def _train_order(self) -> TrainOrder:
         return TrainOrder(len(self.train_set), self.batch_size, self.seed, *self._ranks())
 
-    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
+    def _shared(self, images: ImageSet) -> DataLoader[Batch]:
+        """Return a rank's part of each batch, as a trainer wants it."""
+        return self._eval_loader(images, EvalOrder(len(images), self.eval_batch_size, *self._ranks()))
+
+    def _eval_loader(self, images: ImageSet, order: Iterable[list[int]]) -> DataLoader[Batch]:
         return DataLoader(
             images,
-            sampler=EvalOrder(len(images), self.eval_batch_size, *self._ranks()),
+            sampler=order,
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,

@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 
 from flows.training import Run, find_runs, print_whatever_comes
 
-VAL, TEST = "val bits/dim", "test bits/dim"
+VAL, TEST, FD = "val bits/dim", "test bits/dim", "val FD"
 FEW = 8
 """If a setting has at most this many values, each value gets its own tick."""
 
@@ -80,6 +80,7 @@ def table(runs: list[Run], swept: list[str]) -> list[dict[str, str]]:
             VAL: shown(run, "val_bits_per_dim", ".4f"),
             TEST: shown(run, "test_bits_per_dim", ".4f"),
             "standard error": shown(run, "test_standard_error", ".4f"),
+            FD: shown(run, "val_fd", ".2f"),
             "parameters": shown(run, "parameters", "d"),
             "steps": shown(run, "steps", "d"),
             "images/s": shown(run, "images_per_second", ".1f"),

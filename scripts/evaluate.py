@@ -4,6 +4,7 @@ Examples:
     python scripts/evaluate.py ckpt=outputs/mine/best.safetensors
     python scripts/evaluate.py ckpt=PATH data=cifar10 split=val num_draws=16   # data.num_val as in the run
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
+    torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes share the images, each its GPU
 """
 
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.progress import track
 
 from data import ImageData
 from flows.arguments import choose, require_positive
-from flows.likelihood import draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
+from flows.likelihood import importance_weighted_bits_per_dim, mean_bits_per_dim
 from flows.training import (
     ImageAverage,
     check_arguments,
@@ -28,7 +29,8 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, given
+from flows.training.given import check_conditions, given_log_probs, on_device
+from flows.training.machine.sharing import shared
 
 
 @command_line("../conf", "evaluate")
@@ -54,9 +56,9 @@ def evaluate(
 ) -> None:
     """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments."""
     require_positive(num_draws=num_draws)
+    place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
-    flow = flow.to(pick_device(device))
     if flow.image_shape != data.image_shape:
         raise ValueError(
             f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
@@ -72,25 +74,22 @@ def evaluate(
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
-    loaders = {"train": data.train_eval_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}
-    bits, weighted = ImageAverage(), ImageAverage()
-    loader = choose("split", loaders, split)()
-    flow_device = next(flow.parameters()).device
-    for batch in track(loader, f"{split} images", console=Console(stderr=True), transient=True):
-        batch = type(batch)(*(part if part is None else part.to(flow_device) for part in batch))
-        known, index = given(flow, batch), batch.index
-        log_probs = draw_log_probs(
-            flow,
-            batch.images,
-            known.get("label"),
-            index,
-            num_draws=num_draws,
-            seed=noise_seed,
-            condition=known.get("condition"),
+    images = choose("split", data.sets, split)
+    with shared() as share:
+        flow = flow.to(place)
+        loader = data.batches(images, share.rank, share.world_size)
+        told = track(
+            on_device(loader, place), f"{split} images", len(loader), console=Console(stderr=True), transient=True
         )
+        found = [(given_log_probs(flow, batch, num_draws, noise_seed).cpu(), batch.index.cpu()) for batch in told]
+        found = share.gathered(found)
+        if not share.is_first:
+            return
+
+    bits, weighted = ImageAverage(), ImageAverage()
+    for log_probs, index in found:
         bits.update(mean_bits_per_dim(log_probs, flow.num_dims), index)
         weighted.update(importance_weighted_bits_per_dim(log_probs, flow.num_dims), index)
-
     average = bits.compute()
     result = {
         "ckpt": ckpt,

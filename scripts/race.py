@@ -148,7 +148,9 @@ def markdown(contestants: Sequence[Contestant]) -> str:
 
     A row has the means over the seeds, and the test (or else validation) bits/dim of each seed.
     """
-    columns = "contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"
+    columns = ["contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"]
+    with_fd = any(mean(contestant, "val_fd") is not None for contestant in contestants)
+    columns += ["val FD"] * with_fd
     lines = [columns, ["---"] * len(columns)]
     first = mean(contestants[0], "val_bits_per_dim")
     for contestant in contestants:
@@ -169,6 +171,7 @@ def markdown(contestants: Sequence[Contestant]) -> str:
                     else run.status
                     for run in contestant.runs
                 ),
+                *[shown(mean(contestant, "val_fd"), ".2f")] * with_fd,
             ]
         )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

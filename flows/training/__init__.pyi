@@ -5,6 +5,7 @@ from .callbacks.graceful_stop import GracefulStop as GracefulStop
 from .callbacks.image_grids import ImageGrids as ImageGrids
 from .callbacks.learning_rate import LearningRate as LearningRate
 from .callbacks.progress import Progress as Progress
+from .callbacks.quality import Quality as Quality
 from .callbacks.throughput import Throughput as Throughput
 from .callbacks.timed_checkpoint import TimedCheckpoint as TimedCheckpoint
 from .command.check_config import check_arguments as check_arguments
@@ -40,6 +41,8 @@ from .metric import ImageAverage as ImageAverage
 from .optimizers.muon import Muon as Muon
 from .optimizers.scale_decay import decay_scales as decay_scales
 from .optimizers.schedule import WarmupDecay as WarmupDecay
+from .quality.features import FashionMNISTFeatures as FashionMNISTFeatures
+from .quality.features import InceptionFeatures as InceptionFeatures
 from .run.best_so_far import best_checkpoint as best_checkpoint
 from .run.checkpoint import check_resume as check_resume
 from .run.checkpoint import checkpoint_to_resume as checkpoint_to_resume
@@ -59,6 +62,8 @@ from .run.id import new_run_id as new_run_id
 from .run.id import run_name as run_name
 from .run.id import trial_name as trial_name
 from .run.lock import hold_run_folder as hold_run_folder
+from .run.objective import check_objective as check_objective
+from .run.objective import objective as objective
 from .run.provenance import describe_data as describe_data
 from .run.report import report as report
 from .run.same_settings import check_same_settings as check_same_settings

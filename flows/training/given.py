@@ -1,13 +1,15 @@
-"""What a conditional flow is given of a batch, and whether data have it."""
+"""Batches for a flow that may be conditional: what it is given of them, and whether data have it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from flows.image_flow import ImageFlow
+from flows.likelihood import draw_log_probs
 
 if TYPE_CHECKING:  # at run time `data` may be another package, of users
     from data import Batch
@@ -17,6 +19,19 @@ def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
     """Return label and condition of a batch, as far as the flow reads them: arguments of its methods, by name."""
     label = {} if flow.num_classes is None else {"label": batch.labels}
     return label if batch.condition is None else {**label, "condition": batch.condition}
+
+
+def given_log_probs(flow: ImageFlow, batch: Batch, num_draws: int, seed: int) -> Tensor:
+    """Return `(num_draws, B)` values of log_prob in nats as `draw_log_probs`, given what the flow reads."""
+    known = given(flow, batch)
+    label, condition = known.get("label"), known.get("condition")
+    return draw_log_probs(flow, batch.images, label, batch.index, num_draws=num_draws, seed=seed, condition=condition)
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Go through batches, each on a device."""
+    for batch in batches:
+        yield type(batch)(*(part if part is None else part.to(device) for part in batch))
 
 
 def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> None:

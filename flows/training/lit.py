@@ -19,12 +19,12 @@ from flows.arguments import choose, require_positive
 from flows.files import SPEC_KEY
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
-from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
+from flows.likelihood import bits_per_dim, mean_bits_per_dim
 from flows.memory.drift import DRIFT_LIMIT, largest_drift, least_exact
 from flows.noise import uniform_noise
 from flows.training.callbacks.throughput import Throughput
 from flows.training.command.overrides import override
-from flows.training.given import check_conditions, given
+from flows.training.given import check_conditions, given, given_log_probs
 from flows.training.machine.precision import check_precision
 from flows.training.machine.ranks import mean_over_ranks
 from flows.training.metric import Average, ImageAverage
@@ -241,16 +241,7 @@ class LitFlow(L.LightningModule):
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:
-        known = given(self.flow, batch)
-        log_probs = draw_log_probs(
-            self.flow,
-            batch.images,
-            known.get("label"),
-            batch.index,
-            num_draws=num_draws,
-            seed=self.eval_seed,
-            condition=known.get("condition"),
-        )
+        log_probs = given_log_probs(self.flow, batch, num_draws, self.eval_seed)
         self.bits.update(mean_bits_per_dim(log_probs, self.flow.num_dims), batch.index)
 
     def _collect(self) -> Average:

@@ -53,7 +53,7 @@ def test_evaluation_gives_the_condition_of_every_image(num_workers: int) -> None
     )
     assert data.condition_shape == (2, 2, 3)
     data.setup()
-    loaders = [data.val_dataloader(), data.test_dataloader(), data.train_eval_dataloader()]
+    loaders = [data.val_dataloader(), data.test_dataloader(), data.batches(data.sets["train"])]
     batches = [batch for loader in loaders for batch in loader]
     assert sum(len(batch.images) for batch in batches) == 60
     for batch in batches:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import data
 import sample
 import train
-from scripts import bench, collect, estimate, evaluate, race
+from scripts import bench, codecs, collect, estimate, evaluate, quality, race, superres
 from tests.docs.pages import PAGES, ROOT, blocks, spans, text
 from tests.support.run import CONF
 
@@ -35,7 +36,16 @@ SCRIPTS = {
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
     "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=8"]),
     "scripts/estimate.py": (estimate.main, "estimate", ["run_dir=."]),
+    "scripts/quality.py": (quality.main, "quality", ["data.num_val=70", "num_samples=70", "num_columns=2"]),
+    "scripts/superres.py": (superres.main, "superres", ["data.num_val=8", "num_samples=5"]),
+    "scripts/codecs.py": (codecs.main, "codecs", []),
 }
+BATCH_SCRIPTS = {
+    "scripts/slurm/train.sbatch": ("train.py", ["trainer=ddp"]),
+    "scripts/slurm/sweep.sbatch": ("train.py", ["cluster=slurm"]),
+    "scripts/slurm/sample.sbatch": ("sample.py", []),
+}
+"""The script that each starts, and what it tells it by itself."""
 TINY_TRAINING = {
     "data.batch_size": "8",
     "data.num_val": "8",
@@ -54,7 +64,11 @@ def in_blocks() -> Iterator[str]:
 def in_prose() -> Iterator[str]:
     """Go through the commands within sentences and tables."""
     for page in PAGES:
-        yield from (span for span in spans(page) if re.match(r"(python|pip|make|sbatch|conda) ", span))
+        yield from (
+            span
+            for span in spans(page)
+            if re.match(r"([A-Z_]+=\S+ )*(python|pip|make|sbatch|conda|torchrun|srun) ", span)
+        )
 
 
 def split(lines: Iterator[str]) -> list[list[str]]:
@@ -65,14 +79,18 @@ def split(lines: Iterator[str]) -> list[list[str]]:
 
 BLOCKS = split(in_blocks())
 COMMANDS = [*BLOCKS, *(words for words in split(in_prose()) if words not in BLOCKS)]
-COMPOSED = [words for words in COMMANDS if words[0] == "python" and words[1] in SCRIPTS and "-m" not in words]
-JOBS = [words for words in BLOCKS if words in COMPOSED and not {"--help", "trainer.num_nodes=2"} & {*words}]
+COMPOSED = [words for words in COMMANDS if {*SCRIPTS, *BATCH_SCRIPTS} & {*words}]
+JOBS = [
+    words
+    for words in BLOCKS
+    if words[0] == "python" and words[1] in SCRIPTS and not {"-m", "--help", "trainer.num_nodes=2"} & {*words}
+]
 RACES = [words for words in COMMANDS if words[:2] == ["python", "scripts/race.py"]]
 SWEEPS = [words for words in BLOCKS if words[:3] == ["python", "train.py", "-m"] and "cluster=slurm" not in words]
 
 
 def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
-    return data.TensorImages(torch.randint(0, 256, (40, *shape), dtype=torch.uint8), torch.arange(40) % 10)
+    return data.TensorImages(torch.randint(0, 256, (90, *shape), dtype=torch.uint8), torch.arange(90) % 10)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +116,8 @@ def run(command: list[str]) -> None:
         names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
         extra = [*extra, f"run_dir=outputs/{names}"]
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
+        if "callbacks=quality" in overrides:
+            extra += ["callbacks.quality.num_samples=70", "data.num_val=70"]
         if "model=realnvp" not in overrides and "model.num_steps" not in given and "realnvp" not in str(given):
             extra += ["model.num_steps=1"]
         if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
@@ -116,7 +136,7 @@ def run(command: list[str]) -> None:
 def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)):
+    for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)), (data.Photos, (3, 32, 32)):
         monkeypatch.setattr(source, "prepare", lambda self: None)
         monkeypatch.setattr(source, "load", lambda self, shape=shape: (random_set(shape), random_set(shape)))
     for command in JOBS:
@@ -126,10 +146,19 @@ def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, mon
 
 @pytest.mark.parametrize("command", COMPOSED, ids=" ".join)
 def test_every_one_composes(command: list[str]) -> None:
+    """By itself, by torchrun or srun, on several machines, as a job of SLURM or as a sweep, of which the first job."""
+    started = next(word for word in command if word in SCRIPTS or word in BATCH_SCRIPTS)
+    script, overrides = BATCH_SCRIPTS.get(started, (started, []))
+    script = next((word.removeprefix("SCRIPT=") for word in command if word.startswith("SCRIPT=")), script)
+    words = [word for word in command[command.index(started) + 1 :] if word not in ("-m", "--help")]
     placeholder = {"num_images=N": "num_images=9"}
-    overrides = [placeholder.get(word, word) for word in command[2:] if word != "--help"]
+    first = []
+    for word in [*overrides, *(placeholder.get(word, word) for word in words)]:
+        override = OverridesParser.create().parse_override(word)
+        value = next(iter(override.sweep_string_iterator())) if override.is_sweep_override() else None
+        first.append(word if value is None else f"{override.key_or_group}={value}")
     with initialize_config_dir(CONF, version_base="1.3"):
-        compose(SCRIPTS[command[1]][1], overrides)
+        compose(SCRIPTS[script][1], first)
 
 
 @pytest.mark.parametrize("command", RACES, ids=" ".join)
@@ -147,6 +176,9 @@ def test_sweeps_run_and_are_collected(workplace: Path) -> None:
         last = [*tiny, "data=digits", "trainer.max_steps=1"]
         if "sweep=optuna" in sweep:
             last += ["hydra.sweeper.n_trials=2"]
+        if "callbacks=quality" in sweep:
+            last += ["callbacks.quality.features={_target_: tests.support.features.Projected}"]
+            last += ["callbacks.quality.num_samples=20"]
         subprocess.run(
             [sys.executable, str(ROOT / "train.py"), *sweep[2:], *last],
             cwd=workplace,
@@ -172,9 +204,8 @@ def test_other_scripts_and_modules_exist_and_take_these_options() -> None:
 
 
 def test_batch_scripts_are_sound() -> None:
-    scripts = {word for command in COMMANDS for word in command if word.endswith(".sbatch")}
-    assert len(scripts) == 2
-    for script in scripts:
+    assert {word for command in COMMANDS for word in command if word.endswith(".sbatch")} == {*BATCH_SCRIPTS}
+    for script in BATCH_SCRIPTS:
         subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 

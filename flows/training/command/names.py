@@ -3,10 +3,27 @@
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-NAMES = {"run_id", "ckpt", "data_root", "data.source.root", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"}
+NAMES = {
+    "run_id",
+    "ckpt",
+    "small_ckpt",
+    "data_root",
+    "data.source.root",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+}
 """Settings whose values are text, whatever they look like."""
 
-NAMES_OR_NULL = {"resume", "out", "condition", "data.source.train", "data.source.val", "data.source.test"}
+NAMES_OR_NULL = {
+    "resume",
+    "out",
+    "condition",
+    "features.weights",
+    "data.source.train",
+    "data.source.val",
+    "data.source.test",
+}
 """Likewise, but that null stays null."""
 
 

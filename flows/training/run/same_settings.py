@@ -67,6 +67,8 @@ EFFECTS = {
     "model.memory_flat": Effect.OBEYED,
     # Where one's own modules lie: what they build is compared.
     "imports": Effect.OBEYED,
+    # What sweeps compare finished runs by.
+    "objective": Effect.OBEYED,
     # Where files lie, and how many images are loaded or evaluated at once.
     "data_root": Effect.OBEYED,
     "data.eval_batch_size": Effect.OBEYED,

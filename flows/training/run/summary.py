@@ -26,6 +26,7 @@ OF_A_PART = (
     "changed_settings",
     "steps",
     "val_bits_per_dim",
+    "val_fd",
     "test_bits_per_dim",
     "test_standard_error",
     "git_commit",

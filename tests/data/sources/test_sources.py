@@ -39,7 +39,7 @@ def test_it_gives_batches_of_the_declared_shape(name: str, tmp_path: Path, monke
     module.setup()
     batch = module.initial_batch(4)
     assert batch.images.shape == (4, *module.image_shape) and len(batch.images.unique()) > 100
-    for loader in (module.val_dataloader(), module.test_dataloader(), module.train_eval_dataloader()):
+    for loader in (module.val_dataloader(), module.test_dataloader(), module.batches(module.sets["train"])):
         assert next(iter(loader)).images.shape[1:] == module.image_shape
 
 

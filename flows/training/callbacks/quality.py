@@ -1,0 +1,120 @@
+"""How good samples look, in the course of training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from torch import nn
+
+from flows.arguments import require_positive
+from flows.check_inputs import check_temperature
+from flows.image_flow import ImageFlow
+from flows.training.given import on_device
+from flows.training.lit import LitFlow
+from flows.training.loops import is_last_step
+from flows.training.machine.sharing import Share
+from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.features import Features
+from flows.training.quality.samples import accuracy, described_samples
+
+if TYPE_CHECKING:  # at run time `data` may be another package, of users
+    from data import ImageData
+
+
+class Quality(L.Callback):
+    """Compare a few samples with the validation images, at every n-th validation and the last one.
+
+    Logs val/fd, val/kid, val/precision, val/recall and, where flow and features know the same classes, val/accuracy.
+    List it before weight averaging, so that it draws with the averaged weights.
+
+    Args:
+        features: in which images are compared.
+        num_samples: how many samples; a Frechet distance grows as they get fewer, so compare equal numbers only.
+        temperature: of the samples.
+        batch_size: samples drawn at once.
+        every_n_validations: n.
+
+    Raises:
+        ValueError: if an argument is out of range, or if there are not more samples than features.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        *,
+        num_samples: int = 2000,
+        temperature: float = 1.0,
+        batch_size: int = 250,
+        every_n_validations: int = 1,
+    ) -> None:
+        require_positive(num_samples=num_samples, batch_size=batch_size, every_n_validations=every_n_validations)
+        check_enough(num_samples, features.num_features, "samples")
+        self.features = features
+        self.num_samples = num_samples
+        self.temperature = check_temperature(temperature)
+        self.batch_size = batch_size
+        self.every_n_validations = every_n_validations
+        self.num_validations = 0
+        self._real: torch.Tensor | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that the features read the images of the flow.
+
+        Raises:
+            ValueError: if they do not, or if the flow needs more than labels.
+        """
+        assert isinstance(pl_module, LitFlow)
+        if pl_module.flow.condition_shape is not None:
+            raise ValueError("callbacks.quality cannot measure a flow that is given images: set callbacks.quality=null")
+        self.features.check(pl_module.flow.image_shape)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Describe the validation images.
+
+        Raises:
+            ValueError: if there are not more of them than features.
+        """
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        check_enough(len(data.val_set), self.features.num_features, "validation images")
+        self._move(pl_module.device)
+        with torch.no_grad():
+            batches = on_device(data.batches(data.val_set), pl_module.device)
+            self._real = torch.cat([self.features(batch.images).cpu() for batch in batches])
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Measure, inside validation, where the weights are the averaged ones."""
+        self.num_validations += 1
+        if self._real is None or not (self.num_validations % self.every_n_validations == 0 or is_last_step(trainer)):
+            return
+        assert isinstance(pl_module, LitFlow)
+        found = self.measured(trainer, pl_module.flow)
+        pl_module.log_dict({f"val/{name}": value for name, value in found.items()}, batch_size=1)
+
+    @torch.no_grad()
+    def measured(self, trainer: L.Trainer, flow: ImageFlow) -> dict[str, float]:
+        """Return the figures of a flow, by name, after training has begun; ranks share the work."""
+        assert self._real is not None
+        self._move(next(flow.parameters()).device)
+        share = Share(trainer.global_rank, trainer.world_size)
+        seeds = range(self.num_samples)
+        samples = described_samples(
+            flow, self.features, seeds, self.batch_size, temperature=self.temperature, share=share
+        )
+        found: dict[str, Any] = distances(samples.features, self._real)._asdict()
+        del found["kid_error"]
+        told = accuracy(samples, self.features)
+        return found if told is None else found | {"accuracy": told}
+
+    def _move(self, device: torch.device) -> None:
+        if isinstance(self.features, nn.Module):
+            self.features.to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many validations there were."""
+        return {"num_validations": self.num_validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from there."""
+        self.num_validations = state_dict["num_validations"]

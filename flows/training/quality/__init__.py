@@ -1,0 +1,1 @@
+"""How good samples look, measured in features of images."""

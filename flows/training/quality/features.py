@@ -1,0 +1,143 @@
+"""Features of images, in which sets of images are compared."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+FROZEN = Path(__file__).parent / "fashion_mnist.safetensors"
+"""Weights of `FashionMNISTFeatures`. They never change, or distances of before and after could not be compared."""
+
+
+@runtime_checkable
+class Features(Protocol):
+    """A module that turns images into vectors; your own may have a method `classify`, too."""
+
+    distance: str
+    """What to call the Frechet distance in these features: "FID" for those of Inception only, "FD" for all others."""
+    num_features: int
+    """F."""
+
+    def check(self, image_shape: Sequence[int]) -> None:
+        """Raise ValueError unless images of (C, H, W) can be read."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features of uint8 images `(B, C, H, W)`: `(B, F)`."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Features that tell classes, too."""
+
+    num_classes: int
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the class that features `(B, F)` speak for: int64 `(B,)`."""
+
+
+class FashionMNISTFeatures(nn.Module):
+    """The last layer before the logits of a small classifier of Fashion-MNIST, made by `scripts/train_features.py`.
+
+    Args:
+        weights: the file to load; None for the one that comes with the project, "" for a fresh network.
+    """
+
+    distance = "FD"
+    num_features = 64
+    num_classes = 10
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_convolved(1, 32),
+            nn.MaxPool2d(2),
+            *_convolved(32, 64),
+            *_convolved(64, 64),
+            nn.MaxPool2d(2),
+            *_convolved(64, self.num_features),
+        )
+        self.head = nn.Linear(self.num_features, self.num_classes)
+        if weights != "":
+            self.load_state_dict(load_file(weights or FROZEN))
+            self.eval().requires_grad_(False)
+
+    def check(self, image_shape: Sequence[int]) -> None:
+        """Raise ValueError unless images are as those of Fashion-MNIST.
+
+        Raises:
+            ValueError: if not.
+        """
+        if tuple(image_shape) != (1, 28, 28):
+            raise ValueError(
+                f"the features of Fashion-MNIST read images of (1, 28, 28) (C, H, W), got {tuple(image_shape)}: give "
+                "other features, such as features=inception for images in colour"
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of uint8 images `(B, 1, 28, 28)`: `(B, 64)`, all at least 0."""
+        return self.layers(images.float() / 255).mean((2, 3))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the most likely class of each image from its features `(B, 64)`: int64 `(B,)`."""
+        return self.head(features).argmax(1)
+
+
+def _convolved(num_inputs: int, num_outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(num_inputs, num_outputs, 3, padding=1, bias=False), nn.BatchNorm2d(num_outputs), nn.ReLU()]
+
+
+class InceptionFeatures(nn.Module):
+    """The 2,048 features of FID (Heusel et al. 2017), by torch-fidelity: Inception v3 with the weights of the paper.
+
+    Args:
+        weights: a file of these weights; None fetches them from the web at the first use.
+
+    Raises:
+        ModuleNotFoundError: if torch-fidelity is not installed.
+        FileNotFoundError: if the weights cannot be fetched; the message says which file to put where.
+        ValueError: if the file holds other weights.
+    """
+
+    distance = "FID"
+    num_features = 2048
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: pip install -e '.[quality]'") from error
+        told = None if weights is None else str(Path(weights).expanduser())
+        try:
+            self.inception = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], told)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the weights of Inception cannot be read ({' '.join(str(error).split())}): fetch {URL_INCEPTION_V3} "
+                "on a machine that reaches it, and name the file by features.weights=PATH"
+            ) from error
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as error:
+            reason = str(error).split("\n")[0]
+            raise ValueError(
+                f"features.weights={weights} does not hold Inception's weights ({reason}): fetch {URL_INCEPTION_V3}"
+            ) from error
+
+    def check(self, image_shape: Sequence[int]) -> None:
+        """Raise ValueError unless images are in colour.
+
+        Raises:
+            ValueError: if not.
+        """
+        if image_shape[0] != 3:
+            raise ValueError(
+                f"Inception reads images in colour, and these have {image_shape[0]} channels: give other "
+                "features, such as features=fashion_mnist for grey images of 28x28"
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of uint8 images `(B, 3, H, W)`, scaled to 299x299 as the paper's: `(B, 2048)`."""
+        return self.inception(images)[0]

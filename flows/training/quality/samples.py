@@ -1,0 +1,85 @@
+"""Samples of a flow by their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from flows.image_flow import ImageFlow
+from flows.training.machine.sharing import Share
+from flows.training.quality.features import Classifier, Features
+
+
+class Described(NamedTuple):
+    """Images by their features."""
+
+    features: Tensor
+    """`(N, F)`."""
+    labels: Tensor | None
+    """int64 `(N,)`, the classes that the images are meant to show; None where these are not known."""
+    images: Tensor
+    """The first few of the images, uint8 `(n, C, H, W)`."""
+
+
+def described_samples(
+    flow: ImageFlow,
+    features: Features,
+    seeds: range,
+    batch_size: int,
+    *,
+    temperature: float,
+    num_shown: int = 0,
+    share: Share | None = None,
+) -> Described:
+    """Draw the samples of some seeds, and describe them on the CPU. A flow with classes draws all of them in turn.
+
+    Args:
+        flow: the model.
+        features: on the device of the flow.
+        seeds: one per sample.
+        batch_size: samples drawn at once.
+        temperature: of the samples.
+        num_shown: how many images to keep.
+        share: of the work, if several processes share it.
+    """
+    share = share or Share()
+    device = next(flow.parameters()).device
+    parts = []
+    for some in share.of([seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]):
+        labels = None if flow.num_classes is None else torch.tensor(some) % flow.num_classes
+        images = flow.sample(some, temperature, None if labels is None else labels.to(device))
+        kept = images[: max(0, num_shown - (some.start - seeds.start))]
+        parts.append(Described(features(images).cpu(), labels, kept.cpu().clone()))
+    return joined(share.gathered(parts))
+
+
+def joined(parts: Iterable[Described]) -> Described:
+    """Join sets of images to one."""
+    features, labels, images = zip(*parts, strict=True)
+    return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels), torch.cat(images))
+
+
+def accuracy(described: Described, features: Features) -> float | None:
+    """Return the part of images whose features speak for the class they are meant to show.
+
+    None where the classes are not known, or where the features have no classes or other ones.
+    """
+    labels = described.labels
+    if (
+        labels is None
+        or not isinstance(features, Classifier)
+        or not 0 <= labels.min() <= labels.max() < features.num_classes
+    ):
+        return None
+    device = next(features.parameters()).device if isinstance(features, nn.Module) else labels.device
+    told = torch.cat([features.classify(some.to(device)).cpu() for some in described.features.split(1000)])
+    return (told == labels).double().mean().item()
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of values, None where one is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,98 @@
+"""Bits per dimension of lossless codecs on the images of any data and split: what a flow has to beat.
+
+Examples:
+    python scripts/codecs.py data=photos
+    python scripts/codecs.py data=fashion_mnist split=val num_images=1000
+
+Each codec codes the images one by one, where its header counts, and all of them side by side in one picture, where it
+does not. JPEG-XL needs `pip install -e '.[codecs]'`.
+"""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from data import ImageData
+from flows.arguments import choose, require_positive
+from flows.training import check_arguments, check_config, command_line, to_json
+from flows.training.grid import check_channels
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"format": "PNG", "optimize": True},
+    "WebP": {"format": "WebP", "lossless": True, "quality": 100, "method": 6},
+    "JPEG-XL": {"format": "JXL", "lossless": True, "effort": 9},
+}
+"""What Pillow is told, for the smallest file of each codec."""
+
+
+@command_line("../conf", "codecs")
+def main(cfg: DictConfig) -> None:
+    """Measure as the config says."""
+    check_config(cfg)
+    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
+    check_arguments(measure, arguments)
+    measure(data=instantiate(cfg.data), **arguments)
+
+
+def measure(*, data: ImageData, split: str, num_images: int | None, out: str | None) -> None:
+    """Print a table, and write its figures to `out` if given; see conf/codecs.yaml for the arguments."""
+    if num_images is not None:
+        require_positive(num_images=num_images)
+    check_channels(data.image_shape[0])
+    data.prepare_data()
+    data.setup()
+    chosen = choose("split", data.sets, split)
+    images = chosen[list(range(min(len(chosen), num_images or len(chosen))))].images
+    dims = math.prod(data.image_shape)
+    found: dict[str, dict[str, float]] = {}
+    for name in codecs():
+        told = track(images, f"{name}, {split} images", console=Console(stderr=True), transient=True)
+        sizes = torch.tensor([8 * size(image, name) / dims for image in told], dtype=torch.double)
+        found[name] = {
+            "bits_per_dim": sizes.mean().item(),
+            "standard_error": (sizes.std() / len(sizes) ** 0.5).item(),
+            "bits_per_dim_in_one_picture": 8 * size(side_by_side(images), name) / images.numel(),
+        }
+    print(f"| {len(images):,} {split} images | one by one | in one picture |\n| --- | --- | --- |")
+    for name, row in found.items():
+        print(f"| {name} | {row['bits_per_dim']:.3f} | {row['bits_per_dim_in_one_picture']:.3f} |")
+    if out is not None:
+        Path(out).write_text(to_json({"split": split, "images": len(images), "codecs": found}) + "\n")
+
+
+def codecs() -> list[str]:
+    """Return the codecs that this machine has."""
+    try:
+        import pillow_jxl  # noqa: F401, registers the format
+    except ModuleNotFoundError:
+        return [name for name in OPTIONS if name != "JPEG-XL"]
+    return list(OPTIONS)
+
+
+def size(image: Tensor, codec: str) -> int:
+    """Return the bytes that a codec needs for a uint8 image `(C, H, W)`."""
+    pixels = image.permute(1, 2, 0).numpy()
+    stream = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(stream, **OPTIONS[codec])
+    return len(stream.getvalue())
+
+
+def side_by_side(images: Tensor) -> Tensor:
+    """Lay images `(B, C, H, W)` out as one picture, `(C, H', W')`, whose last row may end in black."""
+    columns = math.ceil(len(images) ** 0.5)
+    missing = -len(images) % columns
+    tiles = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+    return torch.cat([torch.cat([*row], 2) for row in torch.split(tiles, columns)], 1)
+
+
+if __name__ == "__main__":
+    main()

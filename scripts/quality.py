@@ -1,0 +1,233 @@
+"""How good the samples of a flow look: distances to real images over temperature, with pictures.
+
+Examples:
+    python scripts/quality.py ckpt=outputs/mine/best.safetensors 'temperature=[0.7,0.8,0.9,1]'
+    python scripts/quality.py ckpt=PATH split=test temperature=0.8 'sample_seeds=[0,1,2]'     # a final figure
+    python scripts/quality.py ckpt=PATH data=cifar10 features=inception                       # FID
+    torchrun --nproc-per-node=8 scripts/quality.py ckpt=PATH      # eight processes share the work, each its GPU
+
+The folder gets a table (quality.md), all figures (quality.json), a plot (quality.png), samples at the best temperature
+(best.png) and beside their nearest training images (nearest.png). Choose settings by validation images (split=val, the
+default), and read the test images once, for the final figure.
+"""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from data import ImageData, ImageSet, Subset
+from data.order import shuffled
+from flows.arguments import choose, require_positive
+from flows.check_inputs import check_temperature
+from flows.training import (
+    check_arguments,
+    check_config,
+    command_line,
+    image_grid,
+    load_flow,
+    pick_device,
+    save_png,
+    set_tf32,
+    to_json,
+)
+from flows.training.given import on_device
+from flows.training.machine.sharing import Share, shared
+from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.features import Features
+from flows.training.quality.nearest import nearest
+from flows.training.quality.samples import Described, accuracy, described_samples, joined, mean_of
+
+SHOWN: Any = {"console": Console(stderr=True), "transient": True}
+COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
+"""The figures of the table, and how they are written."""
+
+
+@command_line("../conf", "quality")
+def main(cfg: DictConfig) -> None:
+    """Measure as the config says."""
+    check_config(cfg)
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    for key in ("data", "features", "data_root", "imports"):
+        del arguments[key]
+    check_arguments(measure, arguments)
+    measure(data=instantiate(cfg.data), features=instantiate(cfg.features), **arguments)
+
+
+@torch.no_grad()
+def measure(
+    *,
+    data: ImageData,
+    features: Features,
+    ckpt: str,
+    temperature: float | Sequence[float],
+    num_samples: int,
+    sample_seeds: Sequence[int],
+    split: str,
+    num_columns: int,
+    out: str,
+    batch_size: int,
+    device: str,
+    seed: int,
+) -> None:
+    """Write tables and pictures into `out`, and print the table; see conf/quality.yaml for the arguments."""
+    require_positive(num_samples=num_samples, num_columns=num_columns, batch_size=batch_size)
+    temperatures = [float(one) for one in ([temperature] if isinstance(temperature, int | float) else temperature)]
+    for one in temperatures:
+        check_temperature(one)
+    if not temperatures or not sample_seeds or len({*sample_seeds}) < len(sample_seeds):
+        raise ValueError(f"temperature and sample_seeds need a value each, and seeds that differ, got {sample_seeds}")
+    folder, place = Path(out), pick_device(device)
+    if (folder / "quality.json").exists():
+        raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
+    for module in ("torch_fidelity", "matplotlib"):
+        importable(module)
+    check_enough(num_samples, features.num_features, "samples")
+    set_tf32(False)
+    flow = load_flow(ckpt)
+    if flow.condition_shape is not None:
+        raise ValueError(f"{ckpt} is a flow that is given images: scripts/superres.py measures it")
+    if flow.image_shape != data.image_shape:
+        raise ValueError(
+            f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
+            f"{data.image_shape}: give the data it was trained on by data=NAME"
+        )
+    features.check(flow.image_shape)
+    data.prepare_data()
+    data.setup()
+    real_set = choose("split", data.sets, split)
+    train_set = data.sets["train"]
+    some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values
+    check_enough(len(real_set), features.num_features, f"{split} images")
+
+    with shared() as share:
+        flow = flow.to(place)
+        features = features.to(place) if isinstance(features, nn.Module) else features
+        num_shown = num_columns**2
+        real = described(real_set, data, features, place, share, f"{split} images")
+        floor = described(Subset(train_set, some), data, features, place, share, "training images")
+        drawn: dict[float, list[Described]] = {}
+        for one in temperatures:
+            sets = [range(k * num_samples, (k + 1) * num_samples) for k in sample_seeds]
+            drawn[one] = [
+                described_samples(flow, features, seeds, batch_size, temperature=one, num_shown=num_shown, share=share)
+                for seeds in track(sets, f"temperature {one:g}", **SHOWN)
+            ]
+    if not share.is_first:
+        return
+
+    rows = [figures([floor], real, features) | {"temperature": None, "accuracy": accuracy(real, features)}]
+    rows += [figures(sets, real, features) | {"temperature": one} for one, sets in drawn.items()]
+    best = min(rows[1:], key=lambda row: row["fd"])
+    shown = drawn[best["temperature"]][0].images
+    neighbours, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
+    _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, data.eval_batch_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_png(image_grid(shown, num_columns), folder / "best.png")
+    save_png(image_grid(torch.cat([shown[:num_columns], neighbours]), num_columns), folder / "nearest.png")
+    result = {
+        "ckpt": ckpt,
+        "features": type(features).__name__,
+        "distance": features.distance,
+        "split": split,
+        "real_images": len(real.features),
+        "training_images": len(floor.features),
+        "samples": num_samples,
+        "sample_seeds": list(sample_seeds),
+        "best_temperature": best["temperature"],
+        "nearest_training_image": {"samples": gaps.mean().item(), f"{split} images": usual.mean().item()},
+        "rows": rows,
+    }
+    (folder / "quality.json").write_text(to_json(result) + "\n")
+    table = markdown(result)
+    (folder / "quality.md").write_text(table)
+    plot(result, folder / "quality.png")
+    print(table)
+    print(f"{folder}/best.png: samples at temperature {best['temperature']:g}, the best by {features.distance}")
+    print(f"{folder}/nearest.png: samples above the training images that are nearest to them")
+
+
+def importable(module: str) -> None:
+    """Check that a package is installed, before the work begins.
+
+    Raises:
+        ModuleNotFoundError: if not.
+    """
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error}: pip install -e '.[quality]'") from error
+
+
+def described(
+    images: ImageSet, data: ImageData, features: Features, device: torch.device, share: Share, name: str
+) -> Described:
+    """Return a set of real images by their features and labels."""
+    loader = data.batches(images, share.rank, share.world_size)
+    parts = []
+    for batch in track(on_device(loader, device), name, len(loader), **SHOWN):
+        parts.append(Described(features(batch.images).cpu(), batch.labels.cpu(), batch.images[:0].cpu().clone()))
+    return joined(share.gathered(parts))
+
+
+def figures(sets: Sequence[Described], real: Described, features: Features) -> dict[str, Any]:
+    """Return what the table says of sets of images that were drawn in the same way: means, and the spread of FD."""
+    found: list[dict[str, Any]] = [
+        distances(one.features, real.features)._asdict() | {"accuracy": accuracy(one, features)} for one in sets
+    ]
+    row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
+    return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the table, with what its figures depend on."""
+    names = [name for name in COLUMNS if any(row[name] is not None for row in result["rows"])]
+    heads = [result["distance"] if name == "fd" else "KID" if name == "kid" else name for name in names]
+    lines = [["images", *heads], ["---"] * (len(heads) + 1)]
+    for row in result["rows"]:
+        cells = ["" if row[name] is None else format(row[name], COLUMNS[name]) for name in names]
+        if row["fd_spread"] is not None:
+            cells[0] += f" ± {row['fd_spread']:.2f}"
+        what = "training images" if row["temperature"] is None else f"samples, temperature {row['temperature']:g}"
+        lines.append([what, *cells])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    seeds = ", ".join(map(str, result["sample_seeds"]))
+    return (
+        f"{text}\n\n{result['samples']:,} samples per row (sample seeds {seeds}) and {result['training_images']:,} "
+        f"training images, compared with {result['real_images']:,} {result['split']} images by {result['features']}. "
+        "The row of training images is the floor; its accuracy is that of the real images compared with.\n"
+    )
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw the figures over temperature, with those of the training images as lines."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    floor, *rows = sorted(result["rows"], key=lambda row: -1.0 if row["temperature"] is None else row["temperature"])
+    names = [name for name in ("fd", "precision", "recall", "accuracy") if rows[0][name] is not None]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, chosen, label in ((axes[0], names[:1], result["distance"]), (axes[1], names[1:], "part of images")):
+        for name in chosen:
+            (line,) = axis.plot([row["temperature"] for row in rows], [row[name] for row in rows], "o-", label=name)
+            if floor[name] is not None:
+                axis.axhline(floor[name], color=line.get_color(), linestyle=":", label=f"{name}, real images")
+        axis.set_xlabel("temperature")
+        axis.set_ylabel(label)
+        axis.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

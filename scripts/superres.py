@@ -1,0 +1,163 @@
+"""How well a flow enlarges images: bits per dimension, how close samples stay to the small images, and a picture.
+
+Examples:
+    python scripts/superres.py ckpt=outputs/large/best.safetensors small_ckpt=outputs/small/best.safetensors
+    python scripts/superres.py ckpt=PATH small_ckpt=PATH data=digits split=val 'temperature=[0.5,0.9]'
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from data import Batch, ImageData
+from flows.arguments import choose, require_positive
+from flows.check_inputs import check_temperature
+from flows.image_flow import ImageFlow
+from flows.likelihood import mean_bits_per_dim
+from flows.training import (
+    ImageAverage,
+    check_arguments,
+    check_config,
+    command_line,
+    image_grid,
+    load_flow,
+    pick_device,
+    save_png,
+    set_tf32,
+    to_json,
+)
+from flows.training.given import check_conditions, given, given_log_probs, on_device
+from flows.training.grid import enlarged
+
+
+@command_line("../conf", "superres")
+def main(cfg: DictConfig) -> None:
+    """Measure as the config says."""
+    check_config(cfg)
+    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
+    check_arguments(measure, arguments)
+    measure(data=instantiate(cfg.data), **arguments)
+
+
+@torch.no_grad()
+def measure(
+    *,
+    data: ImageData,
+    ckpt: str,
+    small_ckpt: str,
+    split: str,
+    num_draws: int,
+    noise_seed: int,
+    temperature: float | Sequence[float],
+    num_samples: int,
+    num_columns: int,
+    out: str,
+    device: str,
+) -> None:
+    """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments."""
+    require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
+    temperatures = [float(one) for one in ([temperature] if isinstance(temperature, int | float) else temperature)]
+    for one in temperatures:
+        check_temperature(one)
+    set_tf32(False)
+    place = pick_device(device)
+    flow, small_flow = (load_flow(path).to(place) for path in (ckpt, small_ckpt))
+    data.prepare_data()
+    check_shapes(flow, small_flow, data)
+    data.setup()
+    loader = data.batches(choose("split", data.sets, split))
+
+    given_small, small, total = ImageAverage(), ImageAverage(), ImageAverage()
+    for batch in track(on_device(loader, place), f"{split} images", len(loader), **SHOWN):
+        large_bits = mean_bits_per_dim(given_log_probs(flow, batch, num_draws, noise_seed), flow.num_dims)
+        small_batch = batch._replace(images=condition_of(batch), condition=None)
+        small_log_probs = given_log_probs(small_flow, small_batch, num_draws, noise_seed)
+        small_bits = mean_bits_per_dim(small_log_probs, small_flow.num_dims)
+        given_small.update(large_bits, batch.index)
+        small.update(small_bits, batch.index)
+        total.update(large_bits + small_bits * small_flow.num_dims / flow.num_dims, batch.index)
+    result: dict[str, Any] = {
+        "ckpt": ckpt,
+        "small_ckpt": small_ckpt,
+        "split": split,
+        "num_draws": num_draws,
+        "noise_seed": noise_seed,
+        "images": total.compute().num_images,
+    }
+    for name, average in ("given_small", given_small), ("small", small), ("total", total):
+        found = average.compute()
+        result |= {f"{name}_bits_per_dim": found.mean, f"{name}_standard_error": found.standard_error}
+
+    batches = [*islice(on_device(loader, place), -(-num_samples // data.eval_batch_size))]
+    images = torch.cat([batch.images for batch in batches])[:num_samples]
+    conditions = torch.cat([condition_of(batch) for batch in batches])[:num_samples]
+    rows, errors = [enlarged(conditions, flow.image_shape)], {}
+    for one in temperatures:
+        samples = sampled(flow, batches, one)[:num_samples]
+        rows.append(samples)
+        errors[str(one)] = rms_error(samples, conditions)
+    rows.append(images)
+    num_columns = min(num_columns, len(images))
+    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), Path(out) / "grid.png")
+    result |= {"samples": len(images), "rms_error": errors, "rms_error_of_real_images": rms_error(images, conditions)}
+    (Path(out) / "superres.json").write_text(to_json(result) + "\n")
+    print(to_json(result))
+
+
+SHOWN: Any = {"console": Console(stderr=True), "transient": True}
+
+
+def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> None:
+    """Check that two flows are of the data's images and of their small versions.
+
+    Raises:
+        ValueError: if not; the message says which.
+    """
+    if flow.image_shape != data.image_shape:
+        raise ValueError(
+            f"ckpt is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
+            f"{data.image_shape}: give the data it was trained on by data=NAME"
+        )
+    check_conditions(flow, data.condition_shape)
+    if small_flow.image_shape != data.condition_shape or small_flow.condition_shape is not None:
+        raise ValueError(
+            f"small_ckpt must be an unconditional model of the small images, {data.condition_shape} (C, H, W), but it "
+            f"is one of {small_flow.image_shape}: train it on data.Downsampled, as experiment=fashion_mnist_7x7 does"
+        )
+    for name, one in ("ckpt", flow), ("small_ckpt", small_flow):
+        if one.num_classes not in (None, data.num_classes):
+            raise ValueError(
+                f"{name} is a model of {one.num_classes} classes, but data.num_classes is {data.num_classes}: give "
+                "labelled data of as many classes by data=NAME"
+            )
+
+
+def condition_of(batch: Batch) -> Tensor:
+    """Return the small versions of the images of a batch."""
+    assert batch.condition is not None
+    return batch.condition
+
+
+def sampled(flow: ImageFlow, batches: Sequence[Batch], temperature: float) -> Tensor:
+    """Return one sample per image of the batches, given what the flow reads of this image."""
+    told = track(batches, f"samples at temperature {temperature:g}", **SHOWN)
+    return torch.cat([flow.sample(batch.index.tolist(), temperature, **given(flow, batch)) for batch in told])
+
+
+def rms_error(images: Tensor, conditions: Tensor) -> float:
+    """Return the root mean square, in grey levels, of the means of the images' boxes less the small images."""
+    means = F.adaptive_avg_pool2d(images.double(), conditions.shape[2:])
+    return (means - conditions).square().mean().sqrt().item()
+
+
+if __name__ == "__main__":
+    main()

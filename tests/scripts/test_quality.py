@@ -1,0 +1,109 @@
+"""scripts/quality.py: tables and pictures of samples beside real images, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from data import Digits
+from flows.training import load_flow
+from flows.training.quality.distances import distances
+from scripts import quality
+from tests.support.features import Projected
+from tests.support.run import CONF, run_training
+
+FEATURES = "features={_target_: tests.support.features.Projected}"
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_training(folder, "trainer.max_epochs=1", "model.num_classes=10")
+    return folder
+
+
+def measure(run_dir: Path, out: Path, *overrides: str) -> dict[str, Any]:
+    told = [f"ckpt={run_dir}/best.safetensors", "data=digits", FEATURES, f"out={out}", "num_samples=50"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        quality.main(compose("quality", [*told, "num_columns=4", *overrides]))
+    return json.loads((out / "quality.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_rows_compare_samples_with_the_images_of_the_split(run_dir: Path, tmp_path: Path) -> None:
+    found = measure(run_dir, tmp_path, "temperature=[0.5,1]", "split=test", "sample_seeds=[0,2]", "batch_size=16")
+    floor, *rows = found["rows"]
+    flow, features = load_flow(run_dir / "best.safetensors"), Projected()
+    test = Digits().load()[1]
+    real = test[list(range(len(test)))]
+    for row, temperature in zip(rows, (0.5, 1.0), strict=True):
+        told = []
+        for seeds in (range(50), range(100, 150)):
+            labels = torch.tensor(seeds) % 10
+            images = features(flow.sample(seeds, temperature, labels))
+            right = (features.classify(images) == labels).double().mean().item()
+            told.append({**distances(images, features(real.images))._asdict(), "accuracy": right})
+        for name in ("fd", "kid", "precision", "recall", "accuracy"):
+            assert row[name] == pytest.approx((told[0][name] + told[1][name]) / 2, rel=1e-3, abs=1e-3)
+        assert row["fd_spread"] == pytest.approx(abs(told[0]["fd"] - told[1]["fd"]) / 2**0.5, rel=1e-2, abs=1e-4)
+    right = features.classify(features(real.images)) == real.labels
+    assert floor["accuracy"] == pytest.approx(right.double().mean().item()) and floor["temperature"] is None
+    assert 0 <= floor["fd"] < min(row["fd"] for row in rows)
+    assert found["best_temperature"] == min(rows, key=lambda row: row["fd"])["temperature"]
+    assert (found["real_images"], found["samples"], found["sample_seeds"]) == (297, 50, [0, 2])
+
+
+def test_pictures_and_the_table_are_there(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measure(run_dir, tmp_path, "temperature=1")
+    table = (tmp_path / "quality.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "| images | FD | KID | precision | recall | accuracy |" in table
+    assert "50 samples per row (sample seeds 0) and 50 training images, compared with 200 val images" in table
+    flow = load_flow(run_dir / "best.safetensors")
+    samples = flow.sample(range(16), 1.0, torch.arange(16) % 10)
+    best, nearest = (
+        pil_to_tensor(Image.open(tmp_path / name))[0].unfold(0, 60, 60).unfold(1, 60, 60)[..., 12::6, 12::6]
+        for name in ("best.png", "nearest.png")
+    )  # 8x8, enlarged by 6, with gaps of 12
+    assert torch.equal(best.flatten(0, 1), samples[:, 0])
+    assert torch.equal(nearest[0], samples[:4, 0]) and nearest.shape == (2, 4, 8, 8)
+    assert Image.open(tmp_path / "quality.png").size[0] > 1000
+
+
+def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
+    run_training(tmp_path / "run", "trainer.max_epochs=1")
+    found = measure(tmp_path / "run", tmp_path / "quality", "temperature=1")
+    assert found["rows"][1]["accuracy"] is None and found["rows"][0]["accuracy"] is not None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["num_samples=6"], "6 samples are too few for 6 features"),
+        (["data.num_val=5"], "5 val images are too few for 6 features"),
+        (["features=fashion_mnist"], r"the features of Fashion-MNIST read images of \(1, 28, 28\)"),
+        (["ckpt=fashion_mnist"], r"is a model of \(1, 28, 28\) images .*data=NAME"),
+        (["split=tests"], "split is one of train, val, test"),
+        (["temperature=[]"], "need a value each"),
+        (["temperature=-1"], "temperature"),
+        (["sample_seeds=[1,1]"], "seeds that differ"),
+        (["num_columns=0"], "num_columns must be at least 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_measured_is_refused(run_dir: Path, tmp_path: Path, overrides: list[str], says: str) -> None:
+    if overrides == ["features=fashion_mnist"]:
+        overrides = ["features={_target_: flows.training.FashionMNISTFeatures}", "num_samples=100"]
+    with pytest.raises(ValueError, match=says):
+        measure(run_dir, tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_are_not_overwritten(run_dir: Path, tmp_path: Path) -> None:
+    measure(run_dir, tmp_path, "temperature=1")
+    with pytest.raises(FileExistsError, match="holds figures already: give another folder by out="):
+        measure(run_dir, tmp_path)

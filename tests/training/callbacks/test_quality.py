@@ -1,0 +1,72 @@
+"""Measuring samples in training: logged, kept in the summary, and what sweeps may compare."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from flows.training import find_runs, read_summary
+from scripts import collect
+from tests.support.run import run_training
+
+QUALITY = [
+    "callbacks=quality",
+    "callbacks.quality.features={_target_: tests.support.features.Projected}",
+    "callbacks.quality.num_samples=40",
+    "callbacks.progress=null",
+    "trainer.max_epochs=2",
+]
+
+
+def logged(folder: Path, name: str) -> list[float]:
+    """Return the values of a metric in metrics.csv."""
+    with (folder / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def test_figures_are_logged_and_sweeps_may_compare_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = ["model.num_classes=10", "test=false"]
+    fd = run_training(tmp_path / "fd", *QUALITY, *classes, "objective=fd")
+    summary = read_summary(tmp_path / "fd/summary.json")
+    assert fd == summary["val_fd"] and fd == pytest.approx(logged(tmp_path / "fd", "val/fd")[-1], rel=1e-3)
+    assert [len(logged(tmp_path / "fd", f"val/{name}")) for name in ("kid", "precision", "recall", "accuracy")] == [
+        2
+    ] * 4
+    error = run_training(tmp_path / "fd", *QUALITY, *classes, "objective=classification_error", "resume=auto")
+    assert error == 1 - summary["val_accuracy"]
+    assert len(list(find_runs(tmp_path))) == 1
+    collect.main([str(tmp_path)])
+    assert f"{fd:.2f}" in capsys.readouterr().out
+
+
+def test_every_second_validation_and_the_last(tmp_path: Path) -> None:
+    told = ["callbacks.quality.every_n_validations=2", "trainer.max_epochs=3", "test=false"]
+    run_training(tmp_path, *QUALITY, *told)
+    assert len(logged(tmp_path, "val/fd")) == 2 and not logged(tmp_path, "val/accuracy")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["objective=fid"], "objective is one of bits_per_dim, fd, kid, classification_error; got 'fid'"),
+        (["objective=fd"], "objective=fd compares samples, which this run does not measure: add callbacks=quality"),
+        ([*QUALITY, "objective=classification_error"], "needs a flow that draws classes: set model.num_classes"),
+        ([*QUALITY, "callbacks.quality.num_samples=6"], "6 samples are too few for 6 features"),
+        (
+            [*QUALITY, "callbacks.quality.features={_target_: flows.training.FashionMNISTFeatures}"],
+            "40 samples are too",
+        ),
+        ([*QUALITY, "data.num_val=5"], "5 validation images are too few for 6 features"),
+    ],
+    ids=["no objective", "not measured", "no classes", "few samples", "few for these features", "few images"],
+)
+def test_what_cannot_be_measured_is_refused(tmp_path: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(Exception, match=says):
+        run_training(tmp_path, *overrides)
+
+
+def test_a_run_that_did_not_measure_says_so(tmp_path: Path) -> None:
+    run_training(tmp_path, "trainer.max_epochs=1", "callbacks.progress=null")
+    told = [one for one in QUALITY if "max_epochs" not in one]
+    with pytest.raises(ValueError, match="objective=fd was not measured when this run ended: give another run_id"):
+        run_training(tmp_path, *told, "trainer.max_epochs=1", "resume=auto", "objective=fd")

@@ -1,0 +1,73 @@
+"""Processes that share the work of one command do what one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.training.machine.sharing import Share
+from tests.support.command_line import ROOT
+from tests.support.run import run_training
+
+
+def test_items_are_shared_by_turns() -> None:
+    items = list(range(7))
+    assert [[*Share(rank, 3).of(items)] for rank in range(3)] == [[0, 3, 6], [1, 4], [2, 5]]
+    assert Share().of(items) == Share().gathered(items) == items
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_training(folder, "trainer.max_epochs=1", "model.num_classes=10")
+    return folder
+
+
+def call(folder: Path, processes: int, *command: str) -> None:
+    """Run a script in processes that torchrun starts, or alone."""
+    launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"] if processes > 1 else []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pictures(folder: Path) -> dict[Path, bytes]:
+    """Return the content of each picture below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("processes", [2, 3])
+def test_samples_are_those_of_one_process(run_dir: Path, tmp_path: Path, processes: int) -> None:
+    told = ["num_samples=11", "batch_size=4", "temperature=[0.5,1]", "device=cpu"]
+    for count in (1, processes):
+        call(tmp_path, count, str(ROOT / "sample.py"), f"ckpt={run_dir}/best.safetensors", f"out=by-{count}", *told)
+    one, many = (pictures(tmp_path / f"by-{count}") for count in (1, processes))
+    assert len(one) == 23 and one == many
+
+
+@pytest.mark.ranks
+def test_figures_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None:
+    ckpt = f"ckpt={run_dir}/best.safetensors"
+    few = "data.eval_batch_size=50"
+    results = []
+    for count in (1, 2):
+        out = tmp_path / f"evaluated-{count}.json"
+        told = [ckpt, "data=digits", f"out={out}", few, "num_draws=2", "device=cpu"]
+        call(tmp_path, count, str(ROOT / "scripts/evaluate.py"), *told)
+        results.append(json.loads(out.read_text()))
+        told = [ckpt, "data=digits", f"out=quality-{count}", few, "num_samples=60", "batch_size=16", "device=cpu"]
+        features = "features={_target_: tests.support.features.Projected}"
+        call(tmp_path, count, str(ROOT / "scripts/quality.py"), *told, features, "temperature=[0.7,1]")
+    assert results[1]["bits_per_dim"] == pytest.approx(results[0]["bits_per_dim"], rel=1e-6)
+    assert results[1]["images"] == results[0]["images"] == 297
+    one, two = (json.loads((tmp_path / f"quality-{count}/quality.json").read_text()) for count in (1, 2))
+    for row, other in zip(one["rows"], two["rows"], strict=True):
+        assert other == pytest.approx(row, rel=1e-4)
+    assert pictures(tmp_path / "quality-1").keys() == pictures(tmp_path / "quality-2").keys()
+    assert pictures(tmp_path / "quality-1")[Path("best.png")] == pictures(tmp_path / "quality-2")[Path("best.png")]
