@@ -89,7 +89,7 @@ def draw(
                 images = flow.sample(some, t, labels(flow, label, some), chosen(conditions, some, place)).cpu()
                 for image_seed, image in zip(some, images, strict=True):
                     save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
-                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # and let go of the others
+                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # a copy, to free the rest
             shown += share.gathered(first)
     if not share.is_first:
         return

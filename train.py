@@ -222,7 +222,7 @@ def train_and_test(
 
 
 def quality_of(trainer: L.Trainer) -> training.Quality | None:
-    """Return the callback that measures samples, if there is one."""
+    """Return the callback that measures samples, or None if there is none."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((one for one in callbacks if isinstance(one, training.Quality)), None)
 

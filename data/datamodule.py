@@ -270,7 +270,7 @@ class ImageData(LightningDataModule):
         return TrainOrder(len(self.train_set), self.batch_size, self.seed, *self._ranks())
 
     def _shared(self, images: ImageSet) -> DataLoader[Batch]:
-        """Return a rank's part of each batch, as a trainer wants it."""
+        """Return the part of each batch for this rank, in the form that a trainer needs."""
         return self._eval_loader(images, EvalOrder(len(images), self.eval_batch_size, *self._ranks()))
 
     def _eval_loader(self, images: ImageSet, order: Iterable[list[int]]) -> DataLoader[Batch]:

@@ -4,7 +4,7 @@ Examples:
     python scripts/evaluate.py ckpt=outputs/mine/best.safetensors
     python scripts/evaluate.py ckpt=PATH data=cifar10 split=val num_draws=16   # data.num_val as in the run
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
-    torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes share the images, each its GPU
+    torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes, one per GPU, share the images
 """
 
 from pathlib import Path
