@@ -4,8 +4,8 @@ Examples:
     python scripts/codecs.py data=photos
     python scripts/codecs.py data=fashion_mnist split=val num_images=1000
 
-Each codec codes the images in two ways: one by one, where every image has a header; and all images side by side in one
-picture, where the header hardly counts. JPEG-XL needs `pip install -e '.[codecs]'`.
+Each codec codes the images in two ways. One by one, every image has its own header. Side by side in one picture, there
+is only one header. JPEG-XL needs `pip install -e '.[codecs]'`.
 """
 
 import io

@@ -198,6 +198,6 @@ def _store(index: Path, known: dict[str, Verdict]) -> None:
         partial.write_text(json.dumps(known))
         partial.replace(index)
     except OSError as error:
-        logger.warning("images are checked anew in every process, as the outcome cannot be kept: %s", error)
+        logger.warning("images are checked again in every process, as the results cannot be stored: %s", error)
         with suppress(OSError):
             partial.unlink()

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 class DownsampledImageNet:
     """1,281,167 training and 50,000 test photographs, (3, S, S), 1,000 classes (arXiv:1707.08819).
 
-    The test images are ImageNet's validation images. The papers of RealNVP and Glow report on another version, with
-    1,281,149 and 49,999 PNG files, which were scaled down in another way (van den Oord et al. 2016, arXiv:1601.06759).
+    The test images are ImageNet's validation images. The papers of RealNVP and Glow report on another version (van den
+    Oord et al. 2016, arXiv:1601.06759). It has 1,281,149 and 49,999 PNG files, which were scaled down in another way.
     Bits/dim of the two versions cannot be compared. `ImageFolder` reads the other version.
 
     Args:

@@ -136,9 +136,9 @@ class ImageFolder:
 
         Raises:
             OSError: if a folder is missing, cannot be read or holds no image.
-            ValueError: if there is only one image to split; if all images are damaged, or if one is damaged and
-                damaged images are not skipped; if splits share a folder or file; if it is not clear which folders are
-                the splits; if all images are in one group.
+            ValueError: if there is only one image to split, or if all images are in one group. If all images are
+                damaged, or if one is damaged and damaged images are not skipped. If splits share a folder or file, or
+                if it is not clear which folders are the splits.
         """
         return self._sets(self._find())
 
