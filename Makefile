@@ -4,28 +4,28 @@ ALONE := ranks or slurm or faults
 
 .PHONY: help demo test test-all faults bench lint clean
 
-help: ## list the targets
+help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
 
-demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it, draw samples
+demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it and draw samples
 	$(BIN)/python train.py experiment=fashion_mnist_5min run_id=demo resume=auto
 	test -e outputs/demo/sampled/grid.png || { rm -rf outputs/demo/sampled && $(BIN)/python sample.py \
 		ckpt=outputs/demo/best.safetensors 'temperature=[0.5,0.7,0.85,1]' num_samples=10 nrow=10 out=outputs/demo/sampled; }
 	@echo
-	@echo "outputs/demo/sampled/grid.png: samples, a row each at temperature 0.5, 0.7, 0.85, 1"
+	@echo "outputs/demo/sampled/grid.png: samples, one row per temperature: 0.5, 0.7, 0.85, 1"
 	@echo "outputs/demo/real.png: real images to compare with"
 
-test: .venv/test ## run the quick tests, on all cores; ARGS="tests/commands/test_sample.py -k seed" for some of them
+test: .venv/test ## run the quick tests on all cores; ARGS="tests/commands/test_sample.py -k seed" runs some of them
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-test-all: .venv/test ## run the slow tests too; those of ranks, SLURM and faults then have the machine to themselves
+test-all: .venv/test ## run all tests, also the slow ones; tests of ranks, SLURM and faults run one after the other
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not ($(ALONE))" $(ARGS)
 	$(BIN)/python -m pytest -m "$(ALONE)" $(ARGS)
 
-faults: .venv/test ## kill a run twenty times, break others, and see that they end as they should
+faults: .venv/test ## kill a run twenty times, break other runs, and check that all end as they should
 	KILLS=20 $(BIN)/python -m pytest -m faults tests/faults
 
-bench: .venv/test ## time this project against other libraries, side by side; ARGS="--shapes 1x28x28" for a part
+bench: .venv/test ## time this project against other libraries, side by side; ARGS="--shapes 1x28x28" times one shape
 	$(BIN)/python scripts/bench.py benchmarks $(ARGS)
 
 lint: .venv/test ## check style and types
@@ -33,7 +33,7 @@ lint: .venv/test ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean: ## remove the environment and caches; data and runs stay
+clean: ## remove the environment and the caches, but keep data and runs
 	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .venv/core: pyproject.toml

@@ -1,13 +1,13 @@
-"""Sample images from a trained flow: one file, nothing else to configure.
+"""Draw sample images from a trained flow. One file is all it needs.
 
 Examples:
-    python sample.py                                                # Fashion-MNIST, from weights that come with this
+    python sample.py                                                # Fashion-MNIST; the weights come with the project
     python sample.py ckpt=outputs/mine/best.safetensors
-    python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # a row each, the same seeds in every row
-    python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # in folders of 1,000 images
+    python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # one row per temperature, all with the same seeds
+    python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # writes folders of 1,000 images
     srun python sample.py ckpt=PATH num_samples=50000 temperature=0.7   # shared by the tasks of a SLURM job
-    python sample.py ckpt=PATH label=3                              # of a class-conditional flow
-    python sample.py ckpt=PATH condition=small                      # of a flow that is given images: those of a folder
+    python sample.py ckpt=PATH label=3                              # for a class-conditional flow
+    python sample.py ckpt=PATH condition=small                      # for a flow that is given images: a folder of them
 """
 
 import sys
@@ -32,14 +32,14 @@ except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
 SHARD = 1000
-"""Images a folder."""
+"""Images per folder."""
 
 
 @command_line("conf", "sample")
 def main(cfg: DictConfig) -> None:
-    """Draw as the config says."""
+    """Draw the samples that the config asks for."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]  # which has been done
+    del arguments["imports"]  # the modules are imported already
     check_arguments(draw, arguments)
     draw(**arguments)
 
@@ -89,28 +89,28 @@ def draw(
                 images = flow.sample(some, t, labels(flow, label, some), chosen(conditions, some, place)).cpu()
                 for image_seed, image in zip(some, images, strict=True):
                     save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
-                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # and let go of the others
+                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # a copy, to free the rest
             shown += share.gathered(first)
     if not share.is_first:
         return
     grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
-    rows = "a row each at" if several else "at"
+    rows = "one row per temperature:" if several else "temperature"
     begins = "" if conditions is None else "the conditions, then "
-    print(f"{grid}: {begins}{rows} temperature {', '.join(map(text, temperatures))}")
+    print(f"{grid}: {begins}{rows} {', '.join(map(text, temperatures))}")
     print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
 
 
 def text(temperature: float) -> str:
-    """Return a temperature in as many digits as tell it from all others."""
+    """Return a temperature with enough digits to be different from all other temperatures."""
     return repr(temperature).removesuffix(".0")
 
 
 def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:
-    """Return a label for each seed: the one given, or all classes in turn; None for an unconditional flow.
+    """Return a label for each seed: the given label, or all classes in turn. Return None for an unconditional flow.
 
     Raises:
-        ValueError: if an unconditional flow is given a label, or a conditional one a label it does not know.
+        ValueError: if an unconditional flow gets a label, or if a conditional flow gets a label that it does not know.
     """
     if flow.num_classes is None:
         if label is not None:
@@ -123,10 +123,13 @@ def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:
 
 
 def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
-    """Return the images of a folder, by name: uint8 `(N, *flow.condition_shape)`; None for a flow that is given none.
+    """Return the images of a folder, sorted by name: uint8 `(N, *flow.condition_shape)`.
+
+    Return None for a flow that has no condition.
 
     Raises:
-        ValueError: if the flow is given images and there are none, or of another size, or the other way round.
+        ValueError: if the flow has a condition, but there are no images or their size is another one; or if it has no
+            condition, but a folder is given.
     """
     if flow.condition_shape is None:
         if folder is not None:
@@ -153,7 +156,7 @@ def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
 
 
 def chosen(conditions: Tensor | None, seeds: range, device: torch.device) -> Tensor | None:
-    """Return the condition for each seed, all of them in turn; None where there are none."""
+    """Return the condition for each seed: all conditions in turn. Return None if there are no conditions."""
     return None if conditions is None else conditions[[seed % len(conditions) for seed in seeds]].to(device)
 
 

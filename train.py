@@ -1,10 +1,10 @@
-"""Train a flow, test it, and leave everything in one run folder.
+"""Train a flow, test it, and write everything into one run folder.
 
 Examples:
     python train.py                                          # Glow on Fashion-MNIST
     python train.py model=realnvp data=cifar10 trainer=gpu   # other choices; --help lists them
     python train.py experiment=digits                        # a trial of a few seconds
-    python train.py run_id=mine resume=auto                  # start outputs/mine, or go on with it
+    python train.py run_id=mine resume=auto                  # start outputs/mine, or continue it
     python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
 """
 
@@ -27,12 +27,12 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of train.py, run {sys.executable} -m pip install --editable '.[train]'")
 
-if TYPE_CHECKING:  # Lightning takes seconds, for which --help need not wait
+if TYPE_CHECKING:  # importing Lightning takes seconds, and --help does not need it
     import lightning as L
 
 log = logging.getLogger(__name__)
-warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need none
-warnings.filterwarnings("ignore", message="The `srun` command is available")  # what would go wrong is refused
+warnings.filterwarnings("ignore", message=".*does not have many workers")  # images in memory need no workers
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # wrong use is refused elsewhere
 warnings.filterwarnings("ignore", message=".*could not find the monitored key")  # resumed at the end of an epoch
 warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a callback that was left out
 warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run
@@ -42,12 +42,12 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
 SETTINGS |= dict.fromkeys(["run_id", "resume", "imports", "objective"], Any)
-"""What a config has at its top, and of which type."""
+"""The settings at the top of a config, and their types."""
 
 
 @command_line("conf", "train")
 def main(cfg: DictConfig) -> float:
-    """Run one job; return what sweeps compare, its validation bits/dim by default."""
+    """Run one job. Return the result by which sweeps compare jobs: by default its validation bits/dim."""
     training.end_with_first_rank()
     training.check_config(cfg)
     training.check_settings(cfg, SETTINGS)
@@ -62,14 +62,15 @@ def main(cfg: DictConfig) -> float:
 
 
 def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
-    """Train in a folder that is held, and return the facts of its summary; those that are there where all is done.
+    """Train in a run folder that is locked, and return the facts of its summary.
 
-    Nothing in the folder changes before it is clear that this command may train there.
+    If the run is complete, return the facts that are there. Nothing in the folder changes before it is clear that this
+    command may train there.
     """
     from lightning import seed_everything
     from lightning.pytorch.callbacks import LambdaCallback
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its import sets another one
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # importing Lightning sets another level
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     facts = training.read_summary(run_dir / "summary.json") if cfg.resume == "auto" else {}
     is_complete = facts.get("status") == "completed"
@@ -125,7 +126,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             )
 
         def begin(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            """Record the command: what may be refused has been restored."""
+            """Record the command. At this point the checkpoint is restored, so the run cannot be refused any more."""
             if start is not None and trainer.is_global_zero:
                 training.record_command(run_dir, cfg)
                 if changed:
@@ -145,7 +146,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
-    """Raise ValueError for a local sweep of multi-device jobs, whose ranks would each run the whole sweep."""
+    """Raise ValueError for a local sweep of multi-device jobs, because each rank would run the whole sweep."""
     if training.is_sweep() and trainer.world_size > 1 and os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         raise ValueError(
             "a sweep on one machine runs jobs on one device each: set trainer.devices=1, or send the jobs to SLURM by "
@@ -154,10 +155,10 @@ def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
 
 
 def build_trainer(cfg: DictConfig, *first: L.Callback) -> L.Trainer:
-    """Return the trainer with its callbacks, some before those of the config, and loggers.
+    """Return the trainer with its loggers and callbacks. The callbacks `first` come before those of the config.
 
     Raises:
-        ValueError: if `trainer` is to have callbacks or loggers beside those of their groups.
+        ValueError: if the config of `trainer` itself has callbacks or loggers.
     """
     for group in ("callbacks", "logger"):
         if group in cfg.trainer:
@@ -167,7 +168,7 @@ def build_trainer(cfg: DictConfig, *first: L.Callback) -> L.Trainer:
 
 
 def instantiate_all(group: DictConfig | None) -> list[Any]:
-    """Instantiate a group of named objects, leaving out those set to null."""
+    """Instantiate a group of named objects, but leave out those that are set to null."""
     made = instantiate(group, _convert_="all") if group else {}
     for name, item in made.items():
         if isinstance(item, dict):
@@ -184,7 +185,7 @@ def train_and_test(
     test: bool,
     provenance: training.Provenance,
 ) -> dict[str, Any]:
-    """Fit, write the best weights to `best.safetensors`, test these if asked to, and return the results."""
+    """Train, write the best weights to `best.safetensors`, test them if `test` is true, and return the results."""
     best = training.best_checkpoint(trainer)
     trainer.fit(lit, data, ckpt_path=resume)
     if best.best_model_score is None:
@@ -221,7 +222,7 @@ def train_and_test(
 
 
 def quality_of(trainer: L.Trainer) -> training.Quality | None:
-    """Return the callback that measures samples, if there is one."""
+    """Return the callback that measures samples, or None if there is none."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((one for one in callbacks if isinstance(one, training.Quality)), None)
 

@@ -1,4 +1,4 @@
-"""Images in, uint8 batches out: sources, their splits, and an order that can be resumed."""
+"""From images to uint8 batches: sources of images, their splits, and an order that can be resumed."""
 
 from data.augment import Augment
 from data.condition import Condition, Conditioned, Downsample

@@ -1,4 +1,4 @@
-"""Random variations of training images: each a pure function of (seed, step, image)."""
+"""Random variations of training images. Each variation is a pure function of (seed, step, image)."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class Augment:
 
     Args:
         horizontal_flip: whether to mirror half of the images.
-        max_shift: pixels that an image moves at most in each direction; what comes in repeats the edge.
+        max_shift: the most pixels that an image moves in each direction. New pixels at the edge repeat the edge.
         random_crop: whether to cut the images out of larger ones, at random places.
 
     Raises:
@@ -33,10 +33,10 @@ class Augment:
         """Return the batch with its images varied.
 
         Args:
-            batch: images uint8 `(B, C, H, W)` and their places.
+            batch: images uint8 `(B, C, H, W)` with their rows in the set.
             size: (H, W) of the result.
-            seed: of the run.
-            step: of the training.
+            seed: seed of the run.
+            step: training step.
         """
         if not (self.horizontal_flip or self.max_shift or self.random_crop):
             return batch
@@ -54,7 +54,11 @@ class Augment:
 
 
 def take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the pixels of `images` `(B, C, H, W)` at `rows` `(B, H')` and `columns` `(B, W')`: `(B, C, H', W')`."""
+    """Return the pixels of `images` `(B, C, H, W)` at `rows` `(B, H')` and `columns` `(B, W')`.
+
+    Returns:
+        `(B, C, H', W')`.
+    """
     image = torch.arange(len(images), device=images.device)[:, None, None, None]
     channel = torch.arange(images.shape[1], device=images.device)[:, None, None]
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]

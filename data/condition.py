@@ -1,4 +1,4 @@
-"""What a conditional flow is given of each image, such as a small version of it."""
+"""The conditions of a conditional flow: what it is given for each image, such as a small version of the image."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -10,20 +10,20 @@ from data.image_set import Batch, ImageSet
 
 @runtime_checkable
 class Condition(Protocol):
-    """Makes the condition of images out of the images themselves."""
+    """Makes conditions from the images themselves."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the conditions of uint8 images `(B, C, H, W)`: uint8 `(B, C', H', W')`."""
 
     def shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
-        """Return (C', H', W') of the conditions of images of (C, H, W)."""
+        """Return the shape (C', H', W') of the conditions of images of shape (C, H, W)."""
 
 
 class Downsample:
-    """Give the means over boxes of pixels, rounded to whole grey levels: what super-resolution starts from.
+    """Take the mean of each box of pixels, rounded to whole grey levels. Super-resolution starts from these images.
 
     Args:
-        factor: pixels of a box in each direction.
+        factor: side of a box, in pixels.
 
     Raises:
         ValueError: if the factor is below 1.
@@ -35,7 +35,11 @@ class Downsample:
         self.factor = factor
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the box means of uint8 images `(B, C, H, W)`: uint8 `(B, C, H / factor, W / factor)`, halves go up."""
+        """Return the box means of uint8 images `(B, C, H, W)`. Halves are rounded up.
+
+        Returns:
+            uint8 `(B, C, H / factor, W / factor)`.
+        """
         channels, height, width = self.shape(images.shape[1:])
         boxes = images.reshape(len(images), channels, height, self.factor, width, self.factor)
         count = self.factor**2
@@ -45,7 +49,7 @@ class Downsample:
         """Return (C, H / factor, W / factor).
 
         Raises:
-            ValueError: if H or W is no multiple of the factor.
+            ValueError: if H or W is not a multiple of the factor.
         """
         channels, height, width = image_shape
         if height % self.factor or width % self.factor:

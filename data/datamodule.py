@@ -1,4 +1,4 @@
-"""A source of images as Lightning wants it: prepared once, split, and served in a resumable order."""
+"""The data module for Lightning: it prepares a source once, splits the images, and serves them in a resumable order."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,14 @@ from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
 logger = logging.getLogger(__name__)
 
 MOST_VAL = 500
-"""Training images set aside for validation at most, where no number is given."""
+"""The most training images that are set aside for validation if no number is given."""
 
 
 def held_out(num_images: int, num_val: int | None) -> int:
-    """Return how many of the training images validation takes where it has none of its own: a tenth by default."""
+    """Return how many training images are set aside for validation: by default a tenth.
+
+    This is for sources without validation images of their own.
+    """
     return num_val or max(min(num_images // 10, MOST_VAL), 1)
 
 
@@ -32,21 +35,20 @@ class ImageData(LightningDataModule):
     Args:
         source: where the images come from.
         image_shape: (C, H, W) that the source must have.
-        num_classes: its labels must lie between 0 and num_classes - 1, and its classes, where they have names, be as
-            many; None where labels are of no interest.
-        batch_size: images of a training batch over all ranks.
-        eval_batch_size: images of an evaluation batch over all ranks.
-        num_val: training images set aside for validation; some more where variants of an image belong together. None
-            sets aside a tenth, at most 500. A source with validation images of its own has these taken whole instead,
-            and a number is then said not to apply.
-        split_seed: picks the images that are set aside.
-        seed: of the training order.
-        num_workers: processes that load batches, for each loader; 0 loads them in this one.
+        num_classes: labels must lie between 0 and num_classes - 1. If the classes have names, there must be as many
+            names. None if labels are not used.
+        batch_size: images per training batch, of all ranks together.
+        eval_batch_size: images per evaluation batch, of all ranks together.
+        num_val: training images that are set aside for validation. There may be a few more if variants of an image
+            belong together. None sets aside a tenth, at most 500. If the source has validation images of its own, all
+            of them are used instead. A warning then says that `num_val` does not apply.
+        split_seed: chooses the images that are set aside.
+        seed: seed of the training order.
+        num_workers: number of processes per loader that load batches; 0 loads them in this process.
         pin_memory: whether to put batches into page-locked memory.
-        augment: varies the training images; with its `random_crop` the source may have larger images, of which
-            evaluation takes the middle.
-        condition: makes, of each image as it is trained on or evaluated, what a conditional flow is given of it; None
-            for nothing.
+        augment: varies the training images. With its `random_crop` the source may have larger images. Evaluation then
+            takes the middle of each image.
+        condition: makes the condition of a conditional flow from each image, after its variation. None: no condition.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -56,7 +58,7 @@ class ImageData(LightningDataModule):
     val_set: ImageSet
     test_set: ImageSet
     class_names: tuple[str, ...] | None = None
-    """What each label stands for, known after `setup`; None where labels have no names."""
+    """The name of each label, known after `setup`; None if labels have no names."""
 
     def __init__(
         self,
@@ -106,15 +108,15 @@ class ImageData(LightningDataModule):
         self._position = 0
 
     def prepare_data(self) -> None:
-        """Make the files of the source present, before they are loaded first."""
+        """Make sure that the files of the source are there, before they are loaded for the first time."""
         if not hasattr(self, "train_set"):
             self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split the images, at the first call only.
+        """Load and split the images. Only the first call does something.
 
         Raises:
-            ValueError: if the images or labels are not as declared, or too few are left to train on.
+            ValueError: if the images or labels are not as declared, or if too few images are left for training.
         """
         if hasattr(self, "train_set"):
             return
@@ -134,7 +136,7 @@ class ImageData(LightningDataModule):
         self.test_set = self._for_evaluation(test)
 
     def _split(self, whole: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """Return the images to train on and those to validate on."""
+        """Return the training images and the validation images."""
         num_val = held_out(len(whole), self.num_val)
         if len(whole) - num_val < self.batch_size:
             raise ValueError(
@@ -151,16 +153,19 @@ class ImageData(LightningDataModule):
         return Subset(whole, rest), Subset(whole, held)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far training has come, of how many images; Lightning itself restores loaders in mid-epoch only."""
+        """Return how many batches were trained on, and the number of training images.
+
+        Lightning itself restores loaders only in the middle of an epoch.
+        """
         loader = self._train_loader
         position = self._position if loader is None else loader.sampler.position
         return {"position": position, "num_images": len(self.train_set)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next training loader go on from where `state_dict` was taken.
+        """Let the next training loader continue from the place where `state_dict` was taken.
 
         Raises:
-            ValueError: if the training set has another size than then: its split would differ, too.
+            ValueError: if the size of the training set has changed since then, because the split would differ, too.
         """
         before = state_dict.get("num_images", len(self.train_set))
         if before != len(self.train_set):
@@ -171,7 +176,7 @@ class ImageData(LightningDataModule):
         self._position = state_dict.get("position", 0)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Return batches in training order, from its start or from where a resumed run stopped.
+        """Return batches in training order, from the start or from the place where a resumed run stopped.
 
         Raises:
             ValueError: if the ranks cannot share a batch equally.
@@ -188,26 +193,26 @@ class ImageData(LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return batches of the validation images in sequence."""
+        """Return batches of the validation images in their sequence."""
         return self._shared(self.val_set)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return batches of the test images in sequence."""
+        """Return batches of the test images in their sequence."""
         return self._shared(self.test_set)
 
     @property
     def sets(self) -> dict[str, ImageSet]:
-        """The images of each split as evaluation takes them: "train", "val" and "test"."""
+        """The images of the splits "train", "val" and "test", in the form for evaluation."""
         return {"train": self._for_evaluation(self.train_set), "val": self.val_set, "test": self.test_set}
 
     def batches(self, images: ImageSet, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
-        """Return the batches of a set in sequence; with several ranks, whole batches of these, by turns."""
+        """Return the batches of a set in their sequence. Several ranks get whole batches in turn."""
         return self._eval_loader(images, [*EvalOrder(len(images), self.eval_batch_size)][rank::world_size])
 
     def initial_batch(self, size: int) -> Batch:
-        """Return the first `size` images in training order, or all if there are fewer, to initialise a model on.
+        """Return the first `size` images in training order, for the initialisation of a model.
 
-        They are the same on all ranks.
+        If there are fewer images, return all. The images are the same on all ranks.
 
         Raises:
             ValueError: if size is below 1.
@@ -217,7 +222,7 @@ class ImageData(LightningDataModule):
         return self._augmented(self.train_set[self._train_order().epoch(0)[:size].tolist()], step=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Vary the images of a training batch, on the device where they are, and make their conditions."""
+        """Vary the images of a training batch, on the device of the batch, and make their conditions."""
         assert self.trainer is not None
         return self._augmented(batch, self.trainer.global_step) if self.trainer.training else batch
 
@@ -244,7 +249,7 @@ class ImageData(LightningDataModule):
         if unlabelled:
             raise ValueError(
                 f"data.num_classes is {self.num_classes}, but {unlabelled} of {len(images)} images of {name} have no "
-                "label: put the images of a folder into subfolders, one a class, or set data.num_classes=null"
+                "label: put the images of a folder into subfolders, one per class, or set data.num_classes=null"
             )
         names = images.class_names
         if names is not None and len(names) != self.num_classes:
@@ -265,7 +270,7 @@ class ImageData(LightningDataModule):
         return TrainOrder(len(self.train_set), self.batch_size, self.seed, *self._ranks())
 
     def _shared(self, images: ImageSet) -> DataLoader[Batch]:
-        """Return a rank's part of each batch, as a trainer wants it."""
+        """Return the part of each batch for this rank, in the form that a trainer needs."""
         return self._eval_loader(images, EvalOrder(len(images), self.eval_batch_size, *self._ranks()))
 
     def _eval_loader(self, images: ImageSet, order: Iterable[list[int]]) -> DataLoader[Batch]:

@@ -1,4 +1,4 @@
-"""What every source of images gives: sets that are indexed by a whole batch of rows."""
+"""The contract of sources: they give sets of images, which are indexed by a whole batch of rows."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
@@ -13,9 +13,9 @@ class Batch(NamedTuple):
 
     Args:
         images: uint8 `(B, C, H, W)`.
-        labels: int64 `(B,)`, -1 where an image has none.
+        labels: int64 `(B,)`, -1 for an image without a label.
         index: int64 `(B,)`, the row of each image within its split.
-        condition: what a conditional flow is given of each image, uint8 `(B, C', H', W')`; None for nothing.
+        condition: what a conditional flow is given for each image, uint8 `(B, C', H', W')`; None for nothing.
     """
 
     images: Tensor
@@ -25,16 +25,16 @@ class Batch(NamedTuple):
 
 
 class ImageSet(Dataset[Batch], ABC):
-    """A fixed sequence of images of one shape, read a batch at a time."""
+    """A fixed sequence of images of one shape, which is read in batches."""
 
     labels: Tensor
-    """int64 `(N,)`, -1 where an image has none; known without decoding an image."""
+    """int64 `(N,)`, -1 for an image without a label; known without decoding an image."""
 
     groups: Tensor | None = None
-    """int64 `(N,)`: variants of one image share a number and stay on one side of every split. None: all differ."""
+    """int64 `(N,)`: variants of one image share a number and stay on one side of every split. None: no variants."""
 
     class_names: tuple[str, ...] | None = None
-    """What each label stands for, from 0 on; None where labels have no names, or there are none."""
+    """The name of each label, from 0 on; None if labels have no names, or if there are no labels."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,30 +54,33 @@ class ImageSet(Dataset[Batch], ABC):
 
 
 Splits = tuple[ImageSet, ImageSet] | tuple[ImageSet, ImageSet, ImageSet]
-"""Training and test images, and validation images of a source that has its own."""
+"""Training images, test images and, if the source has its own, validation images."""
 
 
 class Source(Protocol):
-    """Where images come from."""
+    """A source of images."""
 
     def prepare(self) -> None:
-        """Make the files present; called by one process a machine, cheap when they are."""
+        """Make sure that the files are there. One process per machine calls this; it is cheap if they are there."""
 
     def load(self) -> Splits:
-        """Return the training and the test images, and validation images if it has its own; called by every process."""
+        """Return the training, the test and, if the source has its own, the validation images.
+
+        Every process calls this.
+        """
 
 
 class TensorImages(ImageSet):
-    """Images held in memory.
+    """Images that are kept in memory.
 
     Args:
         images: uint8 `(N, C, H, W)`.
-        labels: integers `(N,)`; None where there are none.
-        groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
-        class_names: what each label stands for; None where labels have no names.
+        labels: integers `(N,)`; None if there are no labels.
+        groups: int64 `(N,)`, the same number for variants of one image; None if there are no variants.
+        class_names: the name of each label; None if labels have no names.
 
     Raises:
-        ValueError: if a dtype, a number of dimensions or a length is not as above.
+        ValueError: if a dtype, a number of dimensions or a length is not as stated above.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class TensorImages(ImageSet):
 
 
 class Subset(ImageSet):
-    """Some rows of another set, counted from zero.
+    """Some rows of another set, which are counted from zero again.
 
     Args:
         base: the other set.

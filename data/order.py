@@ -16,7 +16,7 @@ def shuffled(num_rows: int, *key: int | str) -> Tensor:
 
     Args:
         num_rows: how many rows to permute.
-        *key: what the permutation is for, such as a purpose, a seed and an epoch.
+        *key: says what the permutation is for: for example a purpose, a seed and an epoch.
     """
     digest = sha256("/".join(map(str, key)).encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
@@ -24,13 +24,16 @@ def shuffled(num_rows: int, *key: int | str) -> Tensor:
 
 
 def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Set rows aside by chance: return the others and them, both sorted.
+    """Choose rows at random and set them aside.
 
     Args:
-        num_rows: of all.
-        count: how many to set aside; with groups, at least so many.
-        *key: as of `shuffled`.
+        num_rows: number of all rows.
+        count: how many rows to set aside; with groups, at least this many.
+        *key: as in `shuffled`.
         groups: int64 `(num_rows,)`; rows of one group stay together.
+
+    Returns:
+        The other rows and the rows that were set aside, both sorted.
     """
     if groups is None:
         rows = shuffled(num_rows, *key)
@@ -44,19 +47,19 @@ def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None 
 
 
 class TrainOrder(Sampler[list[int]]):
-    """Endless shuffled batches, of which one iteration serves an epoch's worth from `position` on.
+    """An endless sequence of shuffled batches. One iteration gives as many batches as an epoch has, from `position` on.
 
-    The attribute `position` counts the batches already served since the start of training.
+    The attribute `position` counts the batches that were served since the start of training.
 
     Args:
-        num_images: images of the set.
-        batch_size: images of a batch over all ranks; the incomplete last batch of an epoch is dropped.
-        seed: of the shuffling.
-        rank: whose share of each batch to serve.
+        num_images: number of images in the set.
+        batch_size: images per batch, of all ranks together. The incomplete last batch of an epoch is dropped.
+        seed: seed of the shuffling.
+        rank: the rank whose share of each batch is served.
         world_size: number of ranks.
 
     Raises:
-        ValueError: if not one batch fits, or if the ranks would get unequal shares.
+        ValueError: if there are fewer images than a batch has, or if the ranks would get unequal shares.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -80,11 +83,15 @@ class TrainOrder(Sampler[list[int]]):
         return self.num_images // self.batch_size
 
     def epoch(self, epoch: int) -> Tensor:
-        """Return every row in the order of an epoch, the same on all ranks: int64 `(num_images,)`."""
+        """Return all rows in the order of an epoch, which is the same on all ranks: int64 `(num_images,)`."""
         return shuffled(self.num_images, "epoch", self.seed, epoch)
 
     def batches(self, epoch: int) -> Tensor:
-        """Return this rank's rows of each batch of an epoch: int64 `(len(self), batch_size / world_size)`."""
+        """Return the rows that this rank gets of each batch of an epoch.
+
+        Returns:
+            int64 `(len(self), batch_size / world_size)`.
+        """
         whole = self.epoch(epoch)[: len(self) * self.batch_size].view(len(self), self.batch_size)
         return whole[:, self.rank :: self.world_size]
 
@@ -98,10 +105,10 @@ class TrainOrder(Sampler[list[int]]):
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """Loads the batches of a `TrainOrder` and remembers how many the consumer has received.
+    """Loads the batches of a `TrainOrder` and remembers how many of them the consumer has received.
 
-    Build it with the order as `sampler` and `batch_size=None`. Lightning keeps `state_dict` in checkpoints
-    and hands it back, so a run that stopped in mid-epoch goes on with the next batch.
+    Build the loader with the order as `sampler` and with `batch_size=None`. Lightning stores the result of `state_dict`
+    in checkpoints and gives it back. So a run that stopped in the middle of an epoch continues with the next batch.
     """
 
     sampler: TrainOrder
@@ -121,19 +128,19 @@ class ResumableLoader(DataLoader[Batch]):
 
 
 class EvalOrder(Sampler[list[int]]):
-    """Every image in sequence, with equally many batches for every rank.
+    """All images in their sequence, with the same number of batches for every rank.
 
-    The rows are padded to a multiple of world_size by starting again from the first: a consumer that is to
-    count each image once drops by `Batch.index` what it has seen before.
+    The rows are padded to a multiple of world_size: they start again from the first row. To count each image once, a
+    consumer uses `Batch.index` and drops the images that it has seen before.
 
     Args:
-        num_images: images of the set.
-        batch_size: images of a batch over all ranks, rounded up to a multiple of world_size.
-        rank: whose share of each batch to serve.
+        num_images: number of images in the set.
+        batch_size: images per batch, of all ranks together, rounded up to a multiple of world_size.
+        rank: the rank whose share of each batch is served.
         world_size: number of ranks.
 
     Raises:
-        ValueError: if there are no images, or none in a batch.
+        ValueError: if there are no images, or if batch_size is below 1.
     """
 
     def __init__(self, num_images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:

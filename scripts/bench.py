@@ -1,15 +1,16 @@
-"""Time this project's Glow against that of other libraries on the same work, side by side, and against its own floor.
+"""Time this project's Glow side by side with the Glows of other libraries, and compare it with its own floor.
 
 Examples:
-    python scripts/bench.py benchmarks                                         # all of it: about 20 minutes
+    python scripts/bench.py benchmarks                                         # everything: about 20 minutes
     python scripts/bench.py benchmarks --shapes 1x28x28 --rounds 3 --no-growth
 
-Contestants are alike: the same levels, steps and networks of couplings, and the same number of parameters to 2%.
-FrEIA has fixed rotations, counted too, for 1x1 convolutions; nflows and FrEIA have standard normal priors, normflows
-has a mean and a width for each entry of the latents, which are not counted. Each runs in the memory format and with
-the number of threads that suit it best. Rounds take turns, so that ratios hold where the machine's speed does not.
-The floor is the convolutions of this project's networks, forward and backward, and nothing else. The folder gets
-bench.json, bench.md and growth.png. A GPU is used where there is one.
+All contestants have the same levels, steps and networks of couplings, and the same number of parameters to 2%.
+FrEIA has fixed rotations in place of 1x1 convolutions; these are counted as parameters, too. nflows and FrEIA have
+standard normal priors. normflows has a mean and a width for each entry of the latents; these are not counted.
+Each contestant runs in the memory format and with the number of threads that suit it best. The contestants take turns
+in each round, so the ratios hold even if the speed of the machine varies.
+The floor is the time of only the convolutions of this project's networks, forward and backward.
+The folder gets bench.json, bench.md and growth.png. A GPU is used if there is one.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # for scripts.*, wherever this is called from
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
 
 from flows.training import keep_freed_memory, print_whatever_comes, to_json
 from scripts.benchmark.comparison import compare
@@ -79,7 +80,7 @@ def write(report: dict[str, Any], folder: Path) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the arguments of the command line."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="for the results")
@@ -94,7 +95,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def describe(device: torch.device) -> str:
-    """Return the machine, the date and the versions in a line."""
+    """Return the machine, the date and the versions in one line."""
     name = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     packages = ["torch", "normflows", "nflows", "FrEIA"]
     versions = ", ".join(f"{package} {found}" for package in packages if (found := installed(package)))
@@ -108,7 +109,7 @@ def processor() -> str:
 
 
 def installed(package: str) -> str | None:
-    """Return the version of a package, None if it is not there."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -116,7 +117,7 @@ def installed(package: str) -> str | None:
 
 
 def as_rich(rows: list[list[str]]) -> Table:
-    """Return rows as a table of the terminal, the first being its header."""
+    """Return rows as a table for the terminal. The first row is the header."""
     header, *body = rows
     table = Table(*header)
     for row in body:

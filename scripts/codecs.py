@@ -1,11 +1,11 @@
-"""Bits per dimension of lossless codecs on the images of any data and split: what a flow has to beat.
+"""Measure the bits per dimension of lossless codecs on any data and split. A good flow needs fewer bits.
 
 Examples:
     python scripts/codecs.py data=photos
     python scripts/codecs.py data=fashion_mnist split=val num_images=1000
 
-Each codec codes the images one by one, where its header counts, and all of them side by side in one picture, where it
-does not. JPEG-XL needs `pip install -e '.[codecs]'`.
+Each codec codes the images in two ways. One by one, every image has its own header. Side by side in one picture, there
+is only one header. JPEG-XL needs `pip install -e '.[codecs]'`.
 """
 
 import io
@@ -31,12 +31,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "WebP": {"format": "WebP", "lossless": True, "quality": 100, "method": 6},
     "JPEG-XL": {"format": "JXL", "lossless": True, "effort": 9},
 }
-"""What Pillow is told, for the smallest file of each codec."""
+"""The options for Pillow that give the smallest file of each codec."""
 
 
 @command_line("../conf", "codecs")
 def main(cfg: DictConfig) -> None:
-    """Measure as the config says."""
+    """Measure the codecs as the config says."""
     check_config(cfg)
     arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(measure, arguments)
@@ -70,7 +70,7 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
 
 
 def codecs() -> list[str]:
-    """Return the codecs that this machine has."""
+    """Return the names of the codecs that are installed."""
     try:
         import pillow_jxl  # noqa: F401, registers the format
     except ModuleNotFoundError:
@@ -87,7 +87,7 @@ def size(image: Tensor, codec: str) -> int:
 
 
 def side_by_side(images: Tensor) -> Tensor:
-    """Lay images `(B, C, H, W)` out as one picture, `(C, H', W')`, whose last row may end in black."""
+    """Return images `(B, C, H, W)` side by side as one picture, `(C, H', W')`. The last row may end in black."""
     columns = math.ceil(len(images) ** 0.5)
     missing = -len(images) % columns
     tiles = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])

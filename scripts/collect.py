@@ -1,10 +1,11 @@
-"""Turn a folder of runs, such as a sweep's, into one table and plots.
+"""Make one table and plots from a folder of runs, such as the folder of a sweep.
 
 Example:
     python scripts/collect.py multirun/mine      # writes collected.csv, collected.md and plots into that folder
 
-The table has a row a run, the best validation bits/dim first, with the settings in which the runs differ; runs that
-failed or have not ended stand below. Plots show bits/dim against each such setting and against time.
+The table has one row per run, with the settings in which the runs differ. The run with the best validation bits/dim
+comes first. Runs that failed or have not ended come last. The plots show bits/dim against each of these settings, and
+against time.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from flows.training import Run, find_runs, print_whatever_comes
 
 VAL, TEST, FD = "val bits/dim", "test bits/dim", "val FD"
 FEW = 8
-"""Values of a setting up to which each has its tick."""
+"""If a setting has at most this many values, each value gets its own tick."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,13 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def rank(run: Run) -> tuple[bool, float]:
-    """Return where a run stands in the table: complete ones first, by validation; one without a finite result last."""
+    """Return a key that sorts the runs of the table.
+
+    Complete runs come first, sorted by validation bits/dim. A run without a finite result comes last.
+    """
     bits = run.summary.get("val_bits_per_dim")
     return not run.is_complete, math.inf if bits is None else bits
 
 
 def swept_settings(runs: list[Run]) -> list[str]:
-    """Return the settings in which runs differ, one of those that always go together."""
+    """Return the settings in which runs differ. Of settings that always change together, return one."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     columns = {key: tuple(str(run.settings.get(key)) for run in runs) for key in keys}
     first_with: dict[tuple[str, ...], str] = {}
@@ -63,7 +67,7 @@ def swept_settings(runs: list[Run]) -> list[str]:
 
 
 def table(runs: list[Run], swept: list[str]) -> list[dict[str, str]]:
-    """Return a row a run, its columns by name."""
+    """Return one row per run, with its columns by name."""
 
     def shown(run: Run, key: str, form: str) -> str:
         value = run.summary.get(key)
@@ -89,7 +93,7 @@ def table(runs: list[Run], swept: list[str]) -> list[dict[str, str]]:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """Return a table as Markdown, with a line that says how to read it."""
+    """Return a table as Markdown, followed by a line that says how to read it."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     lines = [names, ["---"] * len(names), *([row[name].replace("|", "\\|") for name in names] for row in rows)]
     done = sum(row["status"] == "completed" for row in rows)
@@ -98,7 +102,10 @@ def markdown(rows: list[dict[str, str]]) -> str:
 
 
 def plots(runs: list[Run], swept: list[str], folder: Path) -> list[Path]:
-    """Draw bits/dim of the complete runs against each swept setting and all runs against time; return the files."""
+    """Draw the plots and return their files.
+
+    They show bits/dim of the complete runs against each swept setting, and of all runs against time.
+    """
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -112,7 +119,7 @@ def plots(runs: list[Run], swept: list[str], folder: Path) -> list[Path]:
 
 
 def plot_setting(runs: list[Run], key: str, path: Path) -> Path:
-    """Draw validation and test bits/dim of runs against a setting."""
+    """Draw validation and test bits/dim of the runs against one setting."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
@@ -135,7 +142,7 @@ def plot_setting(runs: list[Run], key: str, path: Path) -> Path:
             axes.plot(numbers, measured, marker, label=name, alpha=0.8)
     best = min(range(len(runs)), key=lambda row: rank(runs[row]))
     axes.axvline(numbers[best], color="0.8", zorder=0)
-    axes.set(xlabel=key, ylabel="bits/dim", title="each point a run, the best by validation on the line")
+    axes.set(xlabel=key, ylabel="bits/dim", title="one point per run; the line marks the best run by validation")
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -143,7 +150,7 @@ def plot_setting(runs: list[Run], key: str, path: Path) -> Path:
 
 
 def is_number(value: Any) -> TypeGuard[float | str]:
-    """Return whether a setting is a number, YAML's `1e-3` included."""
+    """Return whether a setting is a number. `1e-3`, which YAML reads as text, counts as a number."""
     try:
         return math.isfinite(float(value)) and not isinstance(value, bool)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a training costs, estimated from counted operations: nothing is run, so that any size can be asked for.
+"""Estimate the cost of a training run from counted operations. Nothing is trained, so you can ask for any size.
 
 Examples:
     python scripts/estimate.py experiment=glow_cifar10
@@ -24,34 +24,34 @@ from flows.training import check_config, command_line
 from flows.training.optimizers.settings import try_out
 
 BYTES = 4
-"""Of a float32."""
+"""Bytes of one float32."""
 
 
 class Cost(NamedTuple):
-    """What a model costs in training."""
+    """The cost of training a model."""
 
     parameters: int
     gflop: float
-    """Of the forward and the backward pass for an image: products in convolutions and matrices."""
+    """GFLOP of the forward and the backward pass per image: the products in convolutions and matrices."""
     mebibytes: float
-    """Of activations kept for the backward pass of an image, in float32."""
+    """MiB per image of the activations that are kept for the backward pass, in float32."""
 
     def hours(self, num_images: int, tflops: float) -> float:
-        """Return the time for a number of images at so many sustained TFLOP/s."""
+        """Return the hours for a number of images at a sustained speed of `tflops` TFLOP/s."""
         return self.gflop * 1e9 * num_images / (tflops * 1e12) / 3600
 
 
 def estimate(flow: ImageFlow) -> Cost:
-    """Count for a flow on the meta device; what a step costs whatever the batch is left out."""
-    flow.initialized = True  # as far as counting goes
-    few, many = 64, 128  # so many that what a batch keeps stands above what the weights do
+    """Count the cost of a flow on the meta device. Costs of a step that do not depend on the batch are left out."""
+    flow.initialized = True  # for the counting
+    few, many = 64, 128  # large enough that the batch needs more memory than the weights
     flops, kept = (b - a for a, b in zip(count(flow, few), count(flow, many), strict=True))
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     return Cost(parameters, flops / (many - few) / 1e9, kept / (many - few) / 2**20)
 
 
 def count(flow: ImageFlow, batch_size: int) -> tuple[int, int]:
-    """Return the floating-point operations of a training step, and the bytes kept for its backward pass at most."""
+    """Return the floating-point operations of a training step, and the most bytes kept for its backward pass."""
     kept = KeptBytes()
     shape = (batch_size, *flow.image_shape)
     images = torch.zeros(shape, dtype=torch.uint8, device="meta")
@@ -68,7 +68,7 @@ def count(flow: ImageFlow, batch_size: int) -> tuple[int, int]:
 
 
 class NoTracker(ModuleTracker):
-    """Leave out which module an operation belongs to: memory-flat training runs modules within its backward pass."""
+    """A tracker that does not record modules, because memory-flat training runs modules within its backward pass."""
 
     def __enter__(self) -> "NoTracker":
         return self
@@ -78,14 +78,17 @@ class NoTracker(ModuleTracker):
 
 
 class KeptBytes:
-    """What autograd keeps, each storage counted once: memory-flat training keeps little, for many steps in turn."""
+    """Counts the bytes that autograd keeps now, and the most that it kept. Each storage is counted once.
+
+    The most matters because memory-flat training keeps little at one time, but for many steps in turn.
+    """
 
     def __init__(self) -> None:
         self.now = self.most = 0
         self.holders: Counter[int] = Counter()
 
     def keep(self, tensor: Tensor) -> "Kept":
-        """Count a tensor until it is dropped."""
+        """Count a tensor until autograd drops it."""
         return Kept(self, tensor)
 
 
@@ -103,7 +106,7 @@ class Kept:
             kept.most = max(kept.most, kept.now)
 
     def tensor(self) -> Tensor:
-        """Return it."""
+        """Return the tensor."""
         return self._tensor
 
     def __del__(self) -> None:
@@ -113,7 +116,7 @@ class Kept:
 
 
 def moments(make: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer], flow: nn.Module) -> int:
-    """Return how many values an optimizer keeps for a flow: seen on parameters of one value in place of each."""
+    """Return how many values an optimizer keeps for a flow. It is tried out on stand-in parameters of one value."""
     optimizer, stand_ins = try_out(make, flow.named_parameters())
     return sum(
         parameter.numel() * sum(key != "step" and isinstance(value, Tensor) for key, value in state.items())
@@ -122,7 +125,7 @@ def moments(make: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer], flo
 
 
 def num_devices(trainer: DictConfig) -> int:
-    """Return how many devices train together; "auto" counts as one of each machine."""
+    """Return how many devices train together; "auto" counts as one device per machine."""
     match trainer.devices:
         case ListConfig() as devices:
             each = len(devices)
@@ -132,13 +135,13 @@ def num_devices(trainer: DictConfig) -> int:
 
 
 def images_an_epoch(cfg: DictConfig) -> int | None:
-    """Return how many images are left to train on, None where only loading the data would tell."""
+    """Return how many images are left for training, or None if this is not known before the data are loaded."""
     num_images = cfg.num_images or getattr(instantiate(cfg.data.source), "num_images", None)
     return None if num_images is None else num_images - held_out(num_images, cfg.data.num_val)
 
 
 def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float]) -> dict[str, float]:
-    """Return the hours after which each limit of a run ends it, by the name of the limit."""
+    """Return, for each limit of a run, its name and the hours after which it ends the run."""
     trainer, throughput = cfg.trainer, OmegaConf.select(cfg, "callbacks.throughput") or DictConfig({})
     found: dict[str, float] = {}
     if trainer.max_steps >= 0:
@@ -176,16 +179,16 @@ def main(cfg: DictConfig) -> None:
         return cost.hours(num_images, cfg.tflops * devices)
 
     print(f"parameters                   {cost.parameters:,}")
-    print(f"GFLOP an image, training     {cost.gflop:.2f}")
-    print(f"MiB of activations an image  {cost.mebibytes:.1f}")
+    print(f"GFLOP per image, training    {cost.gflop:.2f}")
+    print(f"MiB of activations per image {cost.mebibytes:.1f}")
     print(f"GiB on each device           {sum(parts.values()):.3g} ", end="")
     print(f"({', '.join(f'{name} {gib:.2g}' for name, gib in parts.items())};")
     several = "s" * (devices > 1)
     print(f"{' ' * 29}data.batch_size={cfg.data.batch_size} on {devices} device{several}; work space comes on top)")
     if an_epoch is None:
-        print("hours an epoch               unknown: give num_images=N, the training images of this data set")
+        print("hours per epoch              unknown: give num_images=N, the training images of this data set")
     else:
-        print(f"hours an epoch               {hours(an_epoch):.2f} ({an_epoch:,} images, without those for validation)")
+        print(f"hours per epoch              {hours(an_epoch):.2f} ({an_epoch:,} images, without those for validation)")
     ends = limits(cfg, an_epoch, hours)
     if ends:
         first = min(ends, key=lambda name: ends[name])

@@ -1,10 +1,10 @@
-"""Bits per dimension of a trained flow on any data and split.
+"""Measure the bits per dimension of a trained flow on any data and split.
 
 Examples:
     python scripts/evaluate.py ckpt=outputs/mine/best.safetensors
     python scripts/evaluate.py ckpt=PATH data=cifar10 split=val num_draws=16   # data.num_val as in the run
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
-    torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes share the images, each its GPU
+    torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes, one per GPU, share the images
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ from flows.training.machine.sharing import shared
 
 @command_line("../conf", "evaluate")
 def main(cfg: DictConfig) -> None:
-    """Evaluate as the config says."""
+    """Evaluate the flow as the config says."""
     check_config(cfg)
     arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(evaluate, arguments)

@@ -1,14 +1,14 @@
-"""How good the samples of a flow look: distances to real images over temperature, with pictures.
+"""Measure how good the samples of a flow look: distances to real images at several temperatures, with pictures.
 
 Examples:
     python scripts/quality.py ckpt=outputs/mine/best.safetensors 'temperature=[0.7,0.8,0.9,1]'
     python scripts/quality.py ckpt=PATH split=test temperature=0.8 'sample_seeds=[0,1,2]'     # a final figure
     python scripts/quality.py ckpt=PATH data=cifar10 features=inception                       # FID
-    torchrun --nproc-per-node=8 scripts/quality.py ckpt=PATH      # eight processes share the work, each its GPU
+    torchrun --nproc-per-node=8 scripts/quality.py ckpt=PATH      # eight processes, one per GPU, share the work
 
-The folder gets a table (quality.md), all figures (quality.json), a plot (quality.png), samples at the best temperature
-(best.png) and beside their nearest training images (nearest.png). Choose settings by validation images (split=val, the
-default), and read the test images once, for the final figure.
+The folder gets a table (quality.md), all figures (quality.json) and a plot (quality.png). It also gets samples at the
+best temperature (best.png), and samples with their nearest training images (nearest.png). Choose settings by validation
+images (split=val, the default). Read the test images once, for the final figure.
 """
 
 import importlib
@@ -48,12 +48,12 @@ from flows.training.quality.samples import Described, accuracy, described_sample
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
-"""The figures of the table, and how they are written."""
+"""The figures of the table, and their number formats."""
 
 
 @command_line("../conf", "quality")
 def main(cfg: DictConfig) -> None:
-    """Measure as the config says."""
+    """Measure the flow as the config says."""
     check_config(cfg)
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
     for key in ("data", "features", "data_root", "imports"):
@@ -159,7 +159,7 @@ def importable(module: str) -> None:
     """Check that a package is installed, before the work begins.
 
     Raises:
-        ModuleNotFoundError: if not.
+        ModuleNotFoundError: if the package is not installed.
     """
     try:
         importlib.import_module(module)
@@ -170,7 +170,7 @@ def importable(module: str) -> None:
 def described(
     images: ImageSet, data: ImageData, features: Features, device: torch.device, share: Share, name: str
 ) -> Described:
-    """Return a set of real images by their features and labels."""
+    """Return the features and labels of a set of real images."""
     loader = data.batches(images, share.rank, share.world_size)
     parts = []
     for batch in track(on_device(loader, device), name, len(loader), **SHOWN):
@@ -179,7 +179,7 @@ def described(
 
 
 def figures(sets: Sequence[Described], real: Described, features: Features) -> dict[str, Any]:
-    """Return what the table says of sets of images that were drawn in the same way: means, and the spread of FD."""
+    """Return one row of the table, for sets of images that were drawn in the same way: means, and the spread of FD."""
     found: list[dict[str, Any]] = [
         distances(one.features, real.features)._asdict() | {"accuracy": accuracy(one, features)} for one in sets
     ]
@@ -188,7 +188,7 @@ def figures(sets: Sequence[Described], real: Described, features: Features) -> d
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Return the table, with what its figures depend on."""
+    """Return the table, followed by the settings on which its figures depend."""
     names = [name for name in COLUMNS if any(row[name] is not None for row in result["rows"])]
     heads = [result["distance"] if name == "fd" else "KID" if name == "kid" else name for name in names]
     lines = [["images", *heads], ["---"] * (len(heads) + 1)]
@@ -208,7 +208,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw the figures over temperature, with those of the training images as lines."""
+    """Draw the figures against temperature. The figures of the training images are horizontal lines."""
     import matplotlib
 
     matplotlib.use("agg")

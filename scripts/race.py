@@ -1,4 +1,4 @@
-"""Train several configs for the same time, or on as many images, one after the other, and compare what they reach.
+"""Train several configs one after the other, for the same time or on the same number of images, and compare them.
 
 Examples:
     python scripts/race.py races/five --seconds 300 --seeds 0,1,2 \\
@@ -6,9 +6,10 @@ Examples:
         "normflows: experiment=fashion_mnist_5min model=normflows_glow optimizer=adam optimizer.lr=3e-3"
     python scripts/race.py races/tune --images 50000 --no-test "2e-3: optimizer.lr=2e-3" "4e-3: optimizer.lr=4e-3"
 
-A contestant is a name and what train.py is to be told. Only training counts, not validation, tests or starting. The
-folder gets a run folder for each contestant and seed, race.json, race.md and race.png; the same command goes on with a
-race that was stopped. Choose by validation bits/dim with --no-test, which leaves the test set unread; then race once.
+A contestant is a name and the arguments for train.py. Only training counts: validation, tests and starting do not. The
+folder gets a run folder for each contestant and seed, and race.json, race.md and race.png. If a race was stopped, the
+same command continues it. To choose settings, race with --no-test: this compares by validation bits/dim, and does not
+read the test set. Then race once with the test.
 """
 
 import argparse
@@ -30,12 +31,12 @@ from flows.training import Run, print_whatever_comes, read_run, to_json
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 BUSY = 0.5
-"""Load average from which on the machine has other things to do."""
+"""If the load average is above this value, the machine does other work, too."""
 
 
 @dataclass
 class Contestant:
-    """A config by name, and its runs."""
+    """A config with a name, and its runs."""
 
     name: str
     overrides: list[str]
@@ -43,7 +44,7 @@ class Contestant:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Hold the race that the command line describes."""
+    """Run the race that the command line describes."""
     told = parse(arguments)
     contestants = [Contestant(name, overrides, []) for name, overrides in told.contestants]
     told.folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def alone_on_this_machine() -> Iterator[None]:
-    """Keep other races off this machine, and warn of other work."""
+    """Keep other races away from this machine, and warn if the machine does other work."""
     lock = FileLock(Path(tempfile.gettempdir()) / "image-flows-race.lock")
     try:
         lock.acquire(timeout=0)
@@ -84,7 +85,7 @@ def alone_on_this_machine() -> Iterator[None]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the arguments of the command line."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="for everything that the race writes")
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     limit.add_argument("--seconds", type=float, help="of training for each run")
     limit.add_argument("--images", type=int, help="for each run")
     parser.add_argument("--seeds", type=numbers, default=[0], help="such as 0,1,2: a run with each (default: 0)")
-    parser.add_argument("--validations", type=int, default=10, help="about how many a run of --seconds (default: 10)")
+    parser.add_argument("--validations", type=int, default=10, help="about how many per run of --seconds (default: 10)")
     parser.add_argument("--no-test", dest="test", action="store_false", help="leave the test set unread")
     told = parser.parse_intermixed_args(arguments)
     names = [name for name, _ in told.contestants]
@@ -103,7 +104,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    """Return the numbers of a list."""
+    """Return the numbers of a list such as "0,1,2"."""
     return [int(number) for number in text.split(",")]
 
 
@@ -131,7 +132,7 @@ def limits(told: argparse.Namespace) -> list[str]:
 
 
 def result(contestant: Contestant) -> dict[str, Any]:
-    """Return all that is known of a contestant."""
+    """Return all results of a contestant."""
     return {
         "name": contestant.name,
         "overrides": contestant.overrides,
@@ -143,7 +144,10 @@ def result(contestant: Contestant) -> dict[str, Any]:
 
 
 def markdown(contestants: Sequence[Contestant]) -> str:
-    """Return the table of a race: a row a contestant, means over its seeds, and the test (or val) of each seed."""
+    """Return the table of a race, with one row per contestant.
+
+    A row has the means over the seeds, and the test (or else validation) bits/dim of each seed.
+    """
     columns = ["contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"]
     with_fd = any(mean(contestant, "val_fd") is not None for contestant in contestants)
     columns += ["val FD"] * with_fd
@@ -176,18 +180,18 @@ def markdown(contestants: Sequence[Contestant]) -> str:
 
 
 def mean(contestant: Contestant, key: str) -> float | None:
-    """Return the mean over complete runs, None where there is none."""
+    """Return the mean over the complete runs, or None if there are no complete runs."""
     values = [run.summary[key] for run in contestant.runs if run.is_complete and run.summary.get(key) is not None]
     return statistics.fmean(values) if values else None
 
 
 def shown(value: float | None, form: str) -> str:
-    """Return a number as text, nothing for None."""
+    """Return a number as text; None becomes an empty text."""
     return "" if value is None else format(value, form)
 
 
 def plot(contestants: Sequence[Contestant], path: Path) -> None:
-    """Draw validation bits/dim against training time and against images, a line a run."""
+    """Draw validation bits/dim against training time and against images, with one line per run."""
     try:
         import matplotlib
     except ModuleNotFoundError:

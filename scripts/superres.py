@@ -1,4 +1,4 @@
-"""How well a flow enlarges images: bits per dimension, how close samples stay to the small images, and a picture.
+"""Measure how well a flow enlarges images: bits per dimension, the distance of samples from small images, a picture.
 
 Examples:
     python scripts/superres.py ckpt=outputs/large/best.safetensors small_ckpt=outputs/small/best.safetensors
@@ -41,7 +41,7 @@ from flows.training.grid import enlarged
 
 @command_line("../conf", "superres")
 def main(cfg: DictConfig) -> None:
-    """Measure as the config says."""
+    """Measure the flows as the config says."""
     check_config(cfg)
     arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(measure, arguments)
@@ -117,10 +117,10 @@ SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 
 
 def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> None:
-    """Check that two flows are of the data's images and of their small versions.
+    """Check that one flow is for the images of the data, and that the other flow is for their small versions.
 
     Raises:
-        ValueError: if not; the message says which.
+        ValueError: if a flow is not; the message says which one.
     """
     if flow.image_shape != data.image_shape:
         raise ValueError(
@@ -148,13 +148,13 @@ def condition_of(batch: Batch) -> Tensor:
 
 
 def sampled(flow: ImageFlow, batches: Sequence[Batch], temperature: float) -> Tensor:
-    """Return one sample per image of the batches, given what the flow reads of this image."""
+    """Return one sample per image of the batches, given the condition and label of this image."""
     told = track(batches, f"samples at temperature {temperature:g}", **SHOWN)
     return torch.cat([flow.sample(batch.index.tolist(), temperature, **given(flow, batch)) for batch in told])
 
 
 def rms_error(images: Tensor, conditions: Tensor) -> float:
-    """Return the root mean square, in grey levels, of the means of the images' boxes less the small images."""
+    """Return the root mean square error, in grey levels, between the box means of images and the small images."""
     means = F.adaptive_avg_pool2d(images.double(), conditions.shape[2:])
     return (means - conditions).square().mean().sqrt().item()
 

@@ -3,8 +3,8 @@
 Example:
     python scripts/train_features.py features.safetensors      # ten minutes on two CPU cores
 
-The images that runs set aside for validation are left out of its training. The weights that come with the project were
-made so, and stay as they are: distances in other features cannot be compared.
+The classifier is not trained on the images that runs set aside for validation. The weights that come with the project
+were made in this way. They must never change, because distances in different features cannot be compared.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from flows.training.quality.features import FashionMNISTFeatures
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train as the command line says, test, and write the weights."""
+    """Train as the command line says, test the classifier, and write the weights."""
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="FILE", help="the .safetensors file to write")
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(network: FashionMNISTFeatures, data: ImageData, num_epochs: int, learning_rate: float) -> None:
-    """Train a fresh network, with flips and shifts."""
+    """Train a new network, with flips and shifts."""
     loader = data.train_dataloader()
     augment = Augment(horizontal_flip=True, max_shift=2)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
@@ -66,7 +66,7 @@ def train(network: FashionMNISTFeatures, data: ImageData, num_epochs: int, learn
 
 @torch.no_grad()
 def accuracy(network: FashionMNISTFeatures, loader: DataLoader[Batch]) -> float:
-    """Return the part of images whose class is told right."""
+    """Return the part of the images whose class is recognised correctly."""
     right = [network.classify(network(batch.images)) == batch.labels for batch in loader]
     return torch.cat(right).double().mean().item()
 

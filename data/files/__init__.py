@@ -1,1 +1,1 @@
-"""Files: finding, downloading, unpacking and decoding them."""
+"""Finding, downloading, unpacking and decoding files."""

@@ -1,4 +1,4 @@
-"""Files out of Debian's packages, on any machine that has apt, without touching the system."""
+"""Get files out of Debian's packages on any machine that has apt, without changing the system."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def unpack(package: str, folder: Path) -> Path:
     """Download a package into an empty folder and unpack it there.
 
     Returns:
-        The folder with what the package would put below /.
+        The folder with the files that the package would put below /.
 
     Raises:
         OSError: if a command is missing.
@@ -42,8 +42,8 @@ def run(*command: str, folder: Path) -> None:
 
     Raises:
         OSError: if there is no such command.
-        RuntimeError: if it fails; the message ends in the last line of what it complained about.
-        subprocess.TimeoutExpired: if it takes longer than APT_SECONDS.
+        RuntimeError: if the command fails; the message ends with the last line of the command's error output.
+        subprocess.TimeoutExpired: if the command takes longer than APT_SECONDS.
     """
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=APT_SECONDS)
     if result.returncode:

@@ -20,7 +20,10 @@ from data.files.names import printable
 
 MODES = {1: "L", 3: "RGB"}
 MAX_PIXELS = 89_478_485
-"""Of one image, unless more are allowed: a quarter of a GiB in colour, from which Pillow warns on."""
+"""The most pixels of one image, unless more are allowed. They take a quarter of a GiB in colour.
+
+Pillow warns of images that have more.
+"""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,16 +33,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings an image upright, by its Exif orientation."""
+"""For each Exif orientation, the turn that brings the image upright."""
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-"""The filter of Pillow's warnings: they are of metadata, or of sizes, which are checked here."""
+"""A filter for Pillow's warnings. They are about metadata, or about sizes, which this module checks itself."""
 
 
 def check_shape(image_shape: Sequence[int], crop: int | None = None) -> tuple[int, int, int]:
-    """Return the (C, H, W) that images are to be brought to, after a central square of `crop` pixels is cut out.
+    """Return the shape (C, H, W) of the decoded images. A central square of `crop` pixels is cut out of them first.
 
     Raises:
-        ValueError: if it is not three sizes, C is neither that of grey nor of colour, or the square is empty.
+        ValueError: if there are not three sizes, if C is neither 1 (grey) nor 3 (colour), or if the square is empty.
     """
     if len(image_shape) != 3 or image_shape[0] not in MODES or min(image_shape) < 1:
         raise ValueError(f"image_shape must be (C, H, W) with C = 1 (grey) or 3 (colour), got {tuple(image_shape)}")
@@ -56,21 +59,21 @@ def decode(
     enlarge: bool = False,
     max_pixels: int | None = MAX_PIXELS,
 ) -> Tensor:
-    """Return the first frame of an image file, upright, on white, scaled to cover a shape and cropped at the centre.
+    """Return the first frame of an image file. It is upright, on white, scaled to cover a shape, and centre-cropped.
 
     Args:
         path: the file.
         image_shape: (C, H, W); C is 1 for grey, 3 for colour.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
         enlarge: whether to scale up images that are too small.
-        max_pixels: the most that an image may have; None for no limit.
+        max_pixels: the most pixels that an image may have; None for no limit.
 
     Returns:
         uint8 `(C, H, W)`.
 
     Raises:
-        NotAnImageError: a ValueError, if no decoder opens it; the message names the file.
-        ValueError: if it cannot be decoded, is too small or too large; the message names the file.
+        NotAnImageError: (a ValueError) if no decoder opens the file; the message names the file.
+        ValueError: if the image cannot be decoded, or is too small or too large; the message names the file.
         OSError: if the disk or the network fails.
     """
     channels, height, width = image_shape
@@ -91,7 +94,7 @@ def decode(
             f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
             f"({error})"
         ) from error
-    except Exception as error:  # decoders raise what they like
+    except Exception as error:  # decoders raise errors of any kind
         if is_fault_of_the_machine(error):
             raise
         reason = printable(str(error) or type(error).__name__).rstrip(".")
@@ -107,11 +110,11 @@ def decode(
 
 
 def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
-    """Return an image upright in 8-bit grey ("L") or colour ("RGB"), though its metadata may be damaged.
+    """Return an image upright in 8-bit grey ("L") or colour ("RGB"), even if its metadata are damaged.
 
     Raises:
-        NotAnImageError: if no decoder opens it.
-        Exception: of any kind, if it cannot be decoded.
+        NotAnImageError: if no decoder opens the file.
+        Exception: of any kind, if the image cannot be decoded.
     """
     if QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -142,11 +145,11 @@ def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
 
 
 def upright(image: ImageFile) -> Image.Image:
-    """Return an image turned as its metadata say, if they can be read."""
+    """Return an image, turned as its metadata say. If the metadata cannot be read, do not turn it."""
     image.load()
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # whatever is wrong with them
+    except Exception:  # damaged metadata of any kind
         turn = None
     return image if turn is None else image.transpose(turn)
 
@@ -160,10 +163,10 @@ def check_size(path: Path, image: Image.Image, width: int, height: int) -> None:
 
 
 def flatten(image: Image.Image, mode: str) -> Image.Image:
-    """Return an image of any mode as 8-bit grey ("L") or colour ("RGB"), transparent parts on white.
+    """Return an image of any mode as 8-bit grey ("L") or colour ("RGB"). Transparent parts become white.
 
     Raises:
-        ValueError: if its levels are floating-point or do not fit in 16 bits.
+        ValueError: if the grey levels are floating-point or do not fit in 16 bits.
     """
     if image.mode.startswith("I"):
         levels = np.asarray(image, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""torchvision's downloads, on machines that may have no network."""
+"""Downloads by torchvision, on machines that may have no network."""
 
 import socket
 from collections.abc import Callable
@@ -10,11 +10,12 @@ STALL_SECONDS = 60
 
 
 def download(dataset: Callable[..., object], url: str, folder: Path) -> None:
-    """Have a torchvision dataset download itself into a folder, unless its mirror is out of reach.
+    """Let a torchvision dataset download itself into a folder, unless its mirror cannot be reached.
 
     Args:
         dataset: called as `dataset(folder, download=True)`.
-        url: a file of the mirror, asked for first; torchvision itself waits without end where packets get lost.
+        url: a file of the mirror, which is requested first. Without this, torchvision waits forever if packets get
+            lost.
         folder: the root of the data set.
 
     Raises:

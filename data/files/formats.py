@@ -14,21 +14,26 @@ FORMATS = (
     *("FITS", "FLI", "FTEX", "ICNS", "ICO", "MSP", "PCD", "PCX", "PIXAR", "PSD", "QOI", "SGI", "SUN"),
     *("XBM", "XPM", "XVTHUMB"),
 )
-"""Told by how the file begins. EPS and PDF are not among them, as other programs draw them, nor are files that Pillow
-only names (WMF, EMF, BUFR, GRIB, HDF5, MPEG) or that hold files of any other kind (IPTC)."""
+"""Formats that are recognised by the first bytes of a file.
+
+EPS and PDF are not in this list, because Pillow needs other programs to draw them. Formats that Pillow only recognises
+(WMF, EMF, BUFR, GRIB, HDF5, MPEG), or that contain files of other formats (IPTC), are not in it, either.
+"""
 UNMARKED = ("DIB", "GBR", "IM", "MCIDAS", "SPIDER", "TGA")
-"""What begins like these may well be something else: only files that are named like images are read as these."""
+"""Formats whose first bytes do not show the format reliably. Only files with the name of an image are read as these."""
 NO_IMAGE_ENDINGS = (
     *(".3fr", ".arw", ".cr2", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25", ".kdc", ".mef", ".mos"),
     *(".nef", ".nrw", ".pef", ".raw", ".rwl", ".sr2", ".srf", ".srw", ".thm"),
     *("~", ".bak", ".orig", ".part", ".tmp"),
 )
-"""Raw photographs, of which Pillow would read the small preview, often beside a JPEG of the same picture; copies that
-editors and downloads leave."""
+"""Endings of raw photographs, and of copies that editors and downloads leave.
+
+Of a raw photograph, Pillow would read only the small preview. Often a JPEG of the same picture is beside it.
+"""
 
 
 FAULTS_OF_THE_MACHINE = (EIO, ESTALE, ETIMEDOUT, ENOTCONN, EMFILE, ENFILE, ENOMEM)
-"""Numbers of errors that tell of the disk, the network or the process. Decoders of damaged files raise others."""
+"""Numbers of errors that come from the disk, the network or the process. Damaged files cause other errors."""
 
 
 class NotAnImageError(ValueError):
@@ -37,51 +42,52 @@ class NotAnImageError(ValueError):
 
 @cache
 def endings() -> frozenset[str]:
-    """Return what the names of images end in. (Pillow loads its decoders to tell.)"""
+    """Return the endings of the names of images. (For this, Pillow loads its decoders.)"""
     kinds = {*FORMATS, *UNMARKED, "MPO"}  # the last is a JPEG of several frames
     return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind in kinds)
 
 
 def is_named_like_an_image(path: Path) -> bool:
-    """Return whether the name ends as those of images do."""
+    """Return whether a file has the ending of an image."""
     return path.suffix.lower() in endings()
 
 
 def is_fault_of_the_machine(error: Exception) -> bool:
-    """Return whether a file that could not be read may be sound."""
+    """Return whether the machine caused the error, so that the file that could not be read may be good."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in FAULTS_OF_THE_MACHINE)
 
 
 def open_image(file: BinaryIO, path: Path) -> ImageFile:
     """Return an image whose size is known and whose pixels are not decoded yet.
 
-    As `PIL.Image.open`, but for its limit on the size, which is the same for the whole process.
+    This works like `PIL.Image.open`, but without Pillow's limit on the size, which holds for the whole process.
 
     Args:
         file: the content.
-        path: its name.
+        path: the name of the file.
 
     Raises:
         NotAnImageError: if no decoder opens the file; the message has no subject.
-        OSError: if the disk or the network fails; MemoryError likewise.
-        DecompressionBombError: if it is of a kind for which Pillow has a limit all the same, and larger.
+        OSError: if the disk or the network fails.
+        MemoryError: if memory is short.
+        DecompressionBombError: if the format is one for which Pillow always has a limit, and the image is larger.
     """
     if path.name.lower().endswith(NO_IMAGE_ENDINGS):
         raise NotAnImageError("is a raw photograph or a spare copy, by its name")
     prefix = file.read(16)
     reason = "is no image of a kind that Pillow reads by itself"
     for kind in (*FORMATS, *UNMARKED) if is_named_like_an_image(path) else FORMATS:
-        if kind not in Image.OPEN:  # Pillow may be built without it
+        if kind not in Image.OPEN:  # Pillow may be built without this format
             continue
         factory, accept = Image.OPEN[kind]
         if accept is not None and accept(prefix) is not True:
             continue
         file.seek(0)
         try:
-            return (JpegImageFile if kind == "JPEG" else factory)(file, "")  # the first frame of several
+            return (JpegImageFile if kind == "JPEG" else factory)(file, "")  # of several frames, this is the first
         except Image.DecompressionBombError:
             raise
-        except Exception as error:  # decoders raise what they like
+        except Exception as error:  # decoders raise errors of any kind
             if is_fault_of_the_machine(error):
                 raise
             if accept is not None and kind in FORMATS:

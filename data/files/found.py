@@ -1,4 +1,4 @@
-"""What was found in a folder of images, in words."""
+"""Describes in words what was found in a folder of images."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,40 +16,40 @@ from data.image_set import ImageSet
 
 @dataclass
 class Found:
-    """The files of one split, and which of them are of no use."""
+    """The files of one split, and which of them cannot be used."""
 
     listing: Listing
     unfit: dict[Path, Unfit]
 
     @property
     def usable(self) -> list[Path]:
-        """Images that can be read, relative to the folder."""
+        """Paths of the images that can be read, relative to the folder."""
         return [path for path in self.listing.files if path not in self.unfit]
 
     @property
     def left_out(self) -> list[str]:
-        """Why images are of no use."""
+        """The reason for each image that cannot be used."""
         return [unfit.reason for unfit in self.unfit.values() if unfit.is_image]
 
     @property
     def passed_over(self) -> list[Path]:
-        """Files that are no images, relative to the folder."""
+        """Paths of the files that are no images, relative to the folder."""
         return [path for path, unfit in self.unfit.items() if not unfit.is_image]
 
 
 def class_of(folder: str) -> str:
-    """Return the name of the class of a folder: the same however the system writes accents."""
+    """Return the name of the class of a folder. It does not depend on how the system writes accents."""
     return normalize("NFC", folder)
 
 
 def count_endings(paths: Iterable[Path]) -> str:
-    """Return how many files there are of each ending."""
+    """Return how many files have each ending."""
     endings = Counter(printable(path.suffix.lower()) or "without an ending" for path in paths)
     return shortened(f"{count} {ending}" for ending, count in endings.most_common())
 
 
 def describe_files(found: dict[str, Found]) -> str:
-    """Return how many files were found, are used, left out and passed over, and why."""
+    """Return how many files were found, used, left out and passed over, and why."""
     passed_over = [path for part in found.values() for path in part.passed_over]
     unseen = sum((part.listing.passed_over for part in found.values()), Counter[str]())
     words = (
@@ -64,7 +64,7 @@ def describe_files(found: dict[str, Found]) -> str:
 
 
 def describe_classes(sets: Sequence[ImageSet]) -> str:
-    """Return the classes, each with its images in all splits."""
+    """Return the classes, each with its number of images in all splits."""
     names = sets[0].class_names
     if names is None:
         return "no classes, as there are no subfolders"
@@ -74,7 +74,7 @@ def describe_classes(sets: Sequence[ImageSet]) -> str:
 
 
 def describe_splits(found: dict[str, Found]) -> str:
-    """Return by what the images are split."""
+    """Return how the images are split: by folders or by the seed."""
     *names, last = (printable(part.listing.root.name) for part in found.values())
     folders = f"by the folders {', '.join(names)} and {last}"
     if "test" in found:

@@ -1,4 +1,4 @@
-"""The four files of MNIST and of the sets made after it: their format, and how they come into a folder."""
+"""The four files of MNIST and of data sets in the same format, and how to get them into a folder."""
 
 import logging
 import struct
@@ -23,11 +23,11 @@ SHAPES = {
 }
 
 Fetch = Callable[[Path], Path]
-"""Fills an empty folder, and returns the folder where the four files lie."""
+"""A function that fills an empty folder, and returns the folder where the four files are."""
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """Return the names of the files that are missing, or whose header or size is not as it should be."""
+    """Return the names of the files that are missing or have a wrong header or size."""
 
     def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         header = struct.pack(f">{1 + len(shape)}I", 0x0800 + len(shape), *shape)
@@ -40,15 +40,15 @@ def damaged_files(folder: Path) -> list[str]:
 
 
 def fetch_if_damaged(raw: Path, name: str, origins: Mapping[str, Fetch]) -> None:
-    """Make the four files present, from the first origin that gives whole ones.
+    """Get the four files from the first origin that gives complete ones, unless they are there already.
 
     Args:
-        raw: where they go.
-        name: what the set is called in messages.
-        origins: by what they are called in messages.
+        raw: the folder for the files.
+        name: the name of the data set in messages.
+        origins: functions that fetch the files, by their names in messages.
 
     Raises:
-        RuntimeError: if no origin gives them; the message says what to put where.
+        RuntimeError: if no origin gives the files; the message says which files to put where.
     """
     if not damaged_files(raw):
         return

@@ -1,4 +1,4 @@
-"""Images that stay in their files until they are asked for, and which of the files are fit for use."""
+"""Images that stay in their files until they are needed, and a check of which files can be used."""
 
 import json
 import logging
@@ -26,24 +26,24 @@ from data.image_set import Batch, ImageSet
 logger = logging.getLogger(__name__)
 
 WORTH_A_BAR = 2000
-"""Files to check from which on a progress bar is shown."""
+"""A progress bar is shown if at least this many files must be checked."""
 LONGEST_NAME = 50
-"""Characters of the folder's name in that of its index."""
+"""The most characters of the folder's name that the name of its index contains."""
 
 
 class ImageFiles(ImageSet):
-    """Image files below a folder, decoded when they are asked for.
+    """Image files below a folder, which are decoded when they are needed.
 
-    Reading one that cannot be decoded any more raises ValueError, with the file's name.
+    If a file cannot be decoded any more, reading it raises ValueError with the name of the file.
 
     Args:
         root: the folder.
-        paths: relative to root.
-        labels: int64 `(N,)`, -1 where an image has none.
-        image_shape: (C, H, W) of what `read` returns.
-        read: a file to uint8 `(C, H, W)`.
-        groups: int64 `(N,)`, the same number for variants of one image; None if there are none.
-        class_names: what each label stands for; None where labels have no names.
+        paths: paths of the files, relative to root.
+        labels: int64 `(N,)`, -1 for an image without a label.
+        image_shape: shape (C, H, W) of what `read` returns.
+        read: a function from the path of a file to uint8 `(C, H, W)`.
+        groups: int64 `(N,)`, the same number for variants of one image; None if there are no variants.
+        class_names: the name of each label; None if labels have no names.
     """
 
     def __init__(
@@ -82,32 +82,33 @@ class ImageFiles(ImageSet):
 
 
 class Unfit(NamedTuple):
-    """Why a file is of no use, and whether it is an image at all, by its name or by its content."""
+    """Why a file cannot be used, and whether it is an image at all, by its name or by its content."""
 
     reason: str
     is_image: bool
 
 
 Verdict = list[Any]
-"""Size and time of a file, why it is unfit (None if it is fit), and whether it is an image."""
+"""Size and time of a file, why the file cannot be used (None if it can), and whether it is an image."""
 
 
 def damaged_images(
     root: Path, paths: Iterable[Path], read: Callable[[Path], Tensor], settings: str, index_dir: Path
 ) -> dict[Path, Unfit]:
-    """Return why each file that cannot be read cannot; every file is decoded once, and the verdict kept in an index.
+    """Return the files that cannot be used, each with the reason.
 
-    A file is decoded again when its size, its time of change (of permissions too), Pillow or the settings differ.
+    Every file is decoded once, and the verdict is kept in an index. A file is decoded again if its size, its time of
+    change (also of its permissions), the version of Pillow or the settings have changed.
 
     Args:
         root: the folder.
-        paths: relative to root.
-        read: raises ValueError for a file that is unfit, NotAnImageError for one that is no image.
-        settings: whatever the verdicts depend on beside the file.
-        index_dir: where the index goes; never into the folder itself.
+        paths: paths of the files, relative to root.
+        read: raises ValueError for a file that cannot be used, and NotAnImageError for a file that is no image.
+        settings: everything on which the verdicts depend, except the file.
+        index_dir: folder for the index; it is never the folder of the images.
 
     Raises:
-        OSError: if the disk or the network fails; what was found until then is kept.
+        OSError: if the disk or the network fails. The verdicts until then are kept.
     """
     key = os.fsencode(root.absolute()) + f" {settings} {PIL.__version__}".encode()
     index = index_dir / f"{root.name[:LONGEST_NAME]}-{sha256(key).hexdigest()[:16]}.json"
@@ -134,12 +135,12 @@ def _unknown(stamps: dict[str, list[int]], known: dict[str, Verdict]) -> list[st
 
 @contextmanager
 def _locked(index: Path) -> Iterator[None]:
-    """Let one process at a time check the images, so that the others find what it has found."""
+    """Let only one process at a time check the images, so that the others find its verdicts."""
     try:
         index.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(index.with_suffix(".lock"))
         lock.acquire()
-    except OSError:  # `_store` tells of it
+    except OSError:  # `_store` warns about this
         yield
         return
     try:
@@ -149,7 +150,7 @@ def _locked(index: Path) -> Iterator[None]:
 
 
 def _recall(index: Path) -> dict[str, Verdict]:
-    """Return the verdict on each file, on none where the index is missing or damaged."""
+    """Return the verdict on each file. If the index is missing or damaged, there are no verdicts."""
     try:
         return {
             path: [size, time, reason, is_image]
@@ -160,7 +161,7 @@ def _recall(index: Path) -> dict[str, Verdict]:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Return size in bytes and time of change, -1 for a link to nothing."""
+    """Return the size in bytes and the time of change; -1 for both if it is a link to nothing."""
     try:
         status = path.stat()
     except OSError:
@@ -169,7 +170,7 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iterator[tuple[str | None, bool]]:
-    """Return what is wrong with each file, None for nothing, and whether it is an image."""
+    """Return what is wrong with each file (None if nothing is wrong), and whether it is an image."""
 
     def verdict(path: str) -> tuple[str | None, bool]:
         try:
@@ -192,11 +193,11 @@ def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iter
 
 
 def _store(index: Path, known: dict[str, Verdict]) -> None:
-    partial = index.with_suffix(f".{uuid4().hex}.partial")  # others may write, too, where there are no locks
+    partial = index.with_suffix(f".{uuid4().hex}.partial")  # without locks, other processes may write, too
     try:
         partial.write_text(json.dumps(known))
         partial.replace(index)
     except OSError as error:
-        logger.warning("images are checked anew in every process, as the outcome cannot be kept: %s", error)
+        logger.warning("images are checked again in every process, as the results cannot be stored: %s", error)
         with suppress(OSError):
             partial.unlink()

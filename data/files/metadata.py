@@ -1,23 +1,23 @@
-"""Image files without what is beside the pixels, for files whose metadata are damaged."""
+"""Removes the metadata from image files whose metadata are damaged."""
 
 import struct
 import zlib
 
 PNG = b"\x89PNG\r\n\x1a\n"
 KEPT_CHUNKS = (b"tRNS", b"eXIf")
-"""Transparency and orientation."""
+"""These chunks hold the transparency and the orientation."""
 JPEG = b"\xff\xd8"
 KEPT_SEGMENTS = (0xE1, 0xEE)
-"""Exif with the orientation, and Adobe's, which tells how colours are stored."""
+"""These segments are Exif, which has the orientation, and Adobe's, which says how colours are stored."""
 DROPPED_SEGMENTS = (*range(0xE0, 0xF0), 0xFE)
 SHORTEST_ADOBE = 12
 AVIF = (b"ftypavif", b"ftypavis")
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return the content of an image file without its metadata, but for orientation and transparency.
+    """Return the content of an image file without its metadata; only orientation and transparency are kept.
 
-    None if it is of a kind whose metadata cannot be told apart, or is cut short.
+    Return None if the metadata of this format cannot be separated, or if the file is cut off.
     """
     try:
         if content.startswith(PNG):
@@ -33,7 +33,7 @@ def without_metadata(content: bytes) -> bytes | None:
 
 def _avif(content: bytes) -> bytes:
     boxes, pixels_box, pixels = content.partition(b"mdat")
-    return boxes.replace(b"Exif", b"skip") + pixels_box + pixels  # a kind of item that decoders do not know
+    return boxes.replace(b"Exif", b"skip") + pixels_box + pixels  # decoders do not know items of this kind
 
 
 def _png(content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Qt resource files (`.rcc`): folders of files in one file, as Qt's programs carry their pictures."""
+"""Reads Qt resource files (`.rcc`), in which Qt programs store folders of pictures as one file."""
 
 import struct
 import zlib
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER, ZLIB, ZSTD = 2, 1, 4
-"""Flags of an entry."""
+"""Bits of the flags of an entry."""
 
 
 def files_with_ending(path: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """Go through the files in a resource file whose name ends so: the path within it, and the content.
+    """Go through the files in a resource file that have one of the endings: the path within it, and the content.
 
     Raises:
-        ValueError: if it is no resource file, a damaged one, or if a file in it is compressed by zstd.
+        ValueError: if it is not a resource file, if it is damaged, or if a file in it is compressed by zstd.
     """
     archive = path.read_bytes()
     if archive[:4] != b"qres":
@@ -33,7 +33,7 @@ def files_with_ending(path: Path, endings: tuple[str, ...]) -> Iterator[tuple[st
 def _entries(
     archive: bytes, tree: int, names: int, size: int, node: int = 0, within: str = ""
 ) -> Iterator[tuple[str, int, int]]:
-    """Go through the files under a node: the path, flags and place of each."""
+    """Go through the files under a node: path, flags and place of each file."""
     name, flags = struct.unpack_from(">IH", archive, tree + node * size)
     path = f"{within}/{_name(archive, names + name)}" if node else ""
     if flags & FOLDER:

@@ -1,4 +1,4 @@
-"""Which subfolders of a folder are its training, validation and test images."""
+"""Finds the subfolders of a folder that hold its training, validation and test images."""
 
 import os
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ USUAL_NAMES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""In any case."""
+"""The usual names of each split, in upper or lower case."""
 
 
 def find_splits(root: Path, given: dict[str, str | None]) -> dict[str, Path]:
-    """Return the folder of each split, of none where all images lie together.
+    """Return the folder of each split. The result is empty if all images are in one place, without splits.
 
-    A split that is not given is the subfolder of a usual name. One for training alone makes no splits, unless it is
-    given or there is no folder beside it: it may be a class (of trains).
+    If the folder of a split is not given, it is the subfolder that has a usual name. A subfolder `train` without other
+    splits may be a class (of trains). So it is the training split only if it is given, or if no folder is beside it.
 
     Args:
         root: the folder.
-        given: the subfolder of `train`, `val` and `test`; None to look for one.
+        given: the subfolders of `train`, `val` and `test`; None to look for a usual name.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or a given subfolder is not there.
-        ValueError: if there are several for one split, or none for training where there are others.
+        FileNotFoundError: if there is no such folder, or if a given subfolder is not there.
+        ValueError: if there are several folders for one split, or if there are splits but no folder for training.
         OSError: if the folder cannot be read.
     """
     check_folder(root)
@@ -62,7 +62,7 @@ def find_splits(root: Path, given: dict[str, str | None]) -> dict[str, Path]:
 
 
 def beside_splits(root: Path, splits: Iterable[Path]) -> list[str]:
-    """Return the names of folders and images that lie in the root beside its splits, not in one."""
+    """Return the names of the folders and images in the root that are not part of a split."""
     beside = [path for path in sorted(root.iterdir()) if not is_hidden(path.name)]
     return [
         path.name
@@ -73,7 +73,7 @@ def beside_splits(root: Path, splits: Iterable[Path]) -> list[str]:
 
 
 def missed_splits(paths: Iterable[Path]) -> list[str]:
-    """Return the names of folders, two deep, that look like those of splits though they are not taken as such."""
+    """Return the names of folders that look like splits but are not used as splits, down to the second level."""
     names = {name for path in paths for name in path.parts[:-1][:2]}
     train = sorted(name for name in names if name.lower().startswith("train"))
     others = sorted(name for name in names if name.lower().startswith(("val", "test")))

@@ -1,4 +1,4 @@
-"""The files below a folder: each real folder and each linked file once, without those of systems and tools."""
+"""The files below a folder: each real folder and each linked file once, without the files of systems and tools."""
 
 import os
 from collections import Counter
@@ -19,15 +19,15 @@ SYSTEM_NAMES = frozenset(
 
 @dataclass
 class Listing:
-    """What lies below a folder.
+    """The files and folders below a folder.
 
     Args:
         root: the folder.
-        files: relative to root, sorted.
-        folders: names of the folders in root itself, with files or without.
-        passed_over: how many files and folders are not among them, by the reason.
-        real_folders: where the folders really lie.
-        real_files: where files really lie that are links.
+        files: paths of the files, relative to root, sorted.
+        folders: names of the folders directly in root, with files or without.
+        passed_over: for each reason, how many files and folders are not listed.
+        real_folders: real paths of the folders.
+        real_files: real paths of those files that are links.
     """
 
     root: Path
@@ -38,18 +38,18 @@ class Listing:
     real_files: set[str] = field(default_factory=set)
 
     def holds(self, real_file: str) -> bool:
-        """Return whether a file is among the listed, given where it really lies."""
+        """Return whether a file is listed, given its real path."""
         folder, name = os.path.split(real_file)
         return real_file in self.real_files or (folder in self.real_folders and not is_hidden(name))
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, or one that systems and tools leave."""
+    """Return whether a file or folder is hidden, or is one that systems and tools leave."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def check_folder(root: Path) -> None:
-    """Raise FileNotFoundError or NotADirectoryError unless there is such a folder."""
+    """Raise FileNotFoundError or NotADirectoryError if there is no such folder."""
     if root.is_dir():
         return
     if root.exists():
@@ -58,10 +58,12 @@ def check_folder(root: Path) -> None:
 
 
 def list_files(root: Path) -> Listing:
-    """List the files below a folder, following links: real folders and files first, then links to others by name.
+    """List the files below a folder, and follow links.
+
+    Real folders and files come first. Links to other folders and files come after them, in the order of their names.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or a link in it leads nowhere that may have been a folder.
+        FileNotFoundError: if there is no such folder, or if a link in it leads nowhere and may have been a folder.
         OSError: if a folder cannot be read.
     """
     check_folder(root)
@@ -83,7 +85,7 @@ def list_files(root: Path) -> Listing:
 
 
 def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]:
-    """Add a folder with all real ones below it, unless it is there already; return the links to folders in them."""
+    """Add a folder and all real folders below it, unless they are listed already. Return their links to folders."""
     real_start = os.path.realpath(listing.root / start)
     if start.parts and Path(os.path.realpath((listing.root / start).parent)).is_relative_to(real_start):
         listing.passed_over["links to a folder around them"] += 1
@@ -116,7 +118,7 @@ def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]
 
 
 def _check_dangling(root: Path, path: Path) -> None:
-    """Refuse a link to nothing where a class would be: the labels of the others would not be what they were."""
+    """Refuse a link to nothing in the place of a class: without the class, the labels of other classes would change."""
     if len(path.parts) == 1 and not is_named_like_an_image(path) and not os.path.exists(root / path):
         raise FileNotFoundError(
             f"{printable(root / path)} is a link to nothing: restore the folder or file that it led to, or remove it"
@@ -124,7 +126,7 @@ def _check_dangling(root: Path, path: Path) -> None:
 
 
 def check_apart(one: Listing, other: Listing) -> None:
-    """Raise ValueError, naming it, if two splits hold the same real folder or file."""
+    """Raise ValueError if two splits hold the same real folder or file. The message names it."""
     shared = sorted(one.real_folders & other.real_folders)
     shared += sorted(file for file in one.real_files if other.holds(file))
     shared += sorted(file for file in other.real_files if one.holds(file))

@@ -21,13 +21,13 @@ MD5S = {name: md5 for _, md5, name in datasets.CelebA.file_list}
 
 
 class CelebA:
-    """202,599 photographs of faces, aligned, 178x218 (Liu et al. 2015), brought to one shape; without labels.
+    """202,599 aligned photographs of faces, 178x218 (Liu et al. 2015), scaled to one shape; without labels.
 
-    The test images are those of the official test partition, the others are for training and validation.
+    The test images are those of the official test partition. The others are for training and validation.
 
     Args:
-        root: the files lie where torchvision puts them, in root/celeba.
-        image_shape: (C, H, W) that every image is brought to.
+        root: the files are where torchvision puts them, in root/celeba.
+        image_shape: shape (C, H, W) of every image after scaling.
         crop: side of the central square that is cut out before scaling, in pixels (148: RealNVP, section 4.1).
 
     Raises:
@@ -43,10 +43,10 @@ class CelebA:
         self.read = partial(decode, image_shape=self.image_shape, crop=crop)
 
     def prepare(self) -> None:
-        """Unpack the archive where it lies in root/celeba, else download it.
+        """Unpack the archive if it is in root/celeba, else download it.
 
         Raises:
-            RuntimeError: if it is out of reach; the message says what to put where.
+            RuntimeError: if the archive cannot be downloaded; the message says which files to put where.
         """
         if not self._missing():
             return
@@ -75,7 +75,7 @@ class CelebA:
         return {name: int(partition) for name, partition in map(str.split, lines)}
 
     def _missing(self) -> str:
-        """Return what is missing, nothing if all is there."""
+        """Return what is missing; an empty text if nothing is missing."""
         if not check_integrity(self.folder / PARTITION, MD5S[PARTITION]):
             return f"a whole {PARTITION}"
         images = self.folder / IMAGES
@@ -91,7 +91,7 @@ class CelebA:
                 datasets.CelebA(self.root, download=True)
                 if not check_integrity(archive, MD5S[archive.name]) and (missing := self._missing()):
                     raise FileNotFoundError(f"torchvision takes the folder for whole, which lacks {missing}")
-            except Exception as error:  # torchvision goes through gdown, which raises errors of its own
+            except Exception as error:  # torchvision uses gdown, which raises its own errors
                 reason = " ".join(str(error).split()).rstrip(".")
                 raise RuntimeError(
                     f"CelebA is out of reach ({reason}): put {archive.name} (md5 {MD5S[archive.name]}) and "

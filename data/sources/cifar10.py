@@ -18,7 +18,7 @@ class CIFAR10:
     """50,000 training and 10,000 test photographs, (3, 32, 32), ten classes.
 
     Args:
-        root: the files lie where torchvision puts them, in root/cifar-10-batches-py.
+        root: the files are where torchvision puts them, in root/cifar-10-batches-py.
     """
 
     num_images = 50_000
@@ -27,10 +27,10 @@ class CIFAR10:
         self.root = Path(root).expanduser()
 
     def prepare(self) -> None:
-        """Unpack the archive where it lies in root, else download it.
+        """Unpack the archive if it is in root, else download it.
 
         Raises:
-            RuntimeError: if it is out of reach; the message says what to put where.
+            RuntimeError: if the archive cannot be downloaded; the message says which file to put where.
         """
         if self._is_whole():
             return

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, which need no download."""
+"""The handwritten digits of scikit-learn, which need no download."""
 
 import torch
 
@@ -12,13 +12,13 @@ NAMES = tuple("0123456789")
 class Digits:
     """1,500 training and 297 test images of handwritten digits, (1, 8, 8), ten classes.
 
-    The 17 grey levels 0..16 of the set become 0, 15, .. 240. The split is fixed.
+    The 17 grey levels 0, 1, ..., 16 of the data set become 0, 15, ..., 240. The split is fixed.
     """
 
     num_images = 1_500
 
     def prepare(self) -> None:
-        """Do nothing: the images are a part of scikit-learn."""
+        """Do nothing, because the images are part of scikit-learn."""
 
     def load(self) -> tuple[ImageSet, ImageSet]:
         """Return the training and the test images.

@@ -5,11 +5,11 @@ from data.image_set import Batch, ImageSet, Source, Splits
 
 
 class Downsampled:
-    """The box means of another source's images: what super-resolution is given, as images of their own.
+    """The box means of the images of another source: the small images of super-resolution, as a data set.
 
     Args:
-        source: whose images.
-        factor: pixels of a box in each direction.
+        source: the other source.
+        factor: side of a box, in pixels.
 
     Raises:
         ValueError: if the factor is below 1.
@@ -20,11 +20,11 @@ class Downsampled:
         self.downsample = Downsample(factor)
 
     def prepare(self) -> None:
-        """Make the files of the other source present."""
+        """Make sure that the files of the other source are there."""
         self.source.prepare()
 
     def load(self) -> Splits:
-        """Return the other source's sets, their images smaller.
+        """Return the sets of the other source with smaller images.
 
         Raises:
             ValueError: if the images cannot be cut into boxes.
@@ -34,11 +34,11 @@ class Downsampled:
 
 
 class DownsampledImages(ImageSet):
-    """Another set, its images smaller.
+    """Another set with smaller images.
 
     Args:
         base: the other set.
-        downsample: makes them smaller.
+        downsample: makes the images smaller.
     """
 
     def __init__(self, base: ImageSet, downsample: Downsample) -> None:

@@ -1,4 +1,4 @@
-"""ImageNet at 32x32 or 64x64, in the npz batches of Chrabaszcz et al., mapped from the disk."""
+"""ImageNet at 32x32 or 64x64, from the npz batches of Chrabaszcz et al., which are memory-mapped."""
 
 import logging
 import shutil
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 class DownsampledImageNet:
     """1,281,167 training and 50,000 test photographs, (3, S, S), 1,000 classes (arXiv:1707.08819).
 
-    The test images are ImageNet's validation images. The papers of RealNVP and Glow report on another version, of
-    1,281,149 and 49,999 PNG files, scaled down otherwise (van den Oord et al. 2016, arXiv:1601.06759), with which
-    bits/dim do not compare. `ImageFolder` reads it.
+    The test images are ImageNet's validation images. The papers of RealNVP and Glow report on another version (van den
+    Oord et al. 2016, arXiv:1601.06759). It has 1,281,149 and 49,999 PNG files, which were scaled down in another way.
+    Bits/dim of the two versions cannot be compared. `ImageFolder` reads the other version.
 
     Args:
-        root: the folder of `train_data_batch_1.npz`, `_2.npz` and so on, ten as they are distributed, and of
+        root: the folder of `train_data_batch_1.npz`, `_2.npz` and so on (ten files in the distribution) and of
             `val_data.npz`.
         size: S, 32 or 64.
     """
@@ -37,11 +37,11 @@ class DownsampledImageNet:
         self.size = size
 
     def prepare(self) -> None:
-        """Check the files, and unpack compressed ones into root/unpacked, once: only plain ones can be mapped.
+        """Check the files, and unpack compressed files into root/unpacked, once. Only uncompressed files can be mapped.
 
         Raises:
             FileNotFoundError: if files are missing.
-            ValueError: if one is damaged or holds something else.
+            ValueError: if a file is damaged or holds something else.
         """
         train_files = self._train_files()
         for path in [*train_files, self.root / "val_data.npz"]:
@@ -56,8 +56,8 @@ class DownsampledImageNet:
         """Return the training and the test images.
 
         Raises:
-            FileNotFoundError: as `prepare`.
-            ValueError: as `prepare`.
+            FileNotFoundError: as in `prepare`.
+            ValueError: as in `prepare`.
         """
         return MappedBatches(self._train_files(), self.size), MappedBatches([self.root / "val_data.npz"], self.size)
 
@@ -78,11 +78,11 @@ class DownsampledImageNet:
 
 
 class MappedBatches(ImageSet):
-    """npz files of images, mapped: what is read comes from the disk, and nothing else is kept in memory.
+    """Memory-mapped npz files of images: images are read from the disk when they are needed.
 
     Args:
-        paths: the files, each with `data` uint8 `(N, 3 * size * size)` in the order C, H, W and `labels` from 1.
-        size: side of an image in pixels.
+        paths: the files, each with `data` uint8 `(N, 3 * size * size)` in the order C, H, W and `labels` from 1 on.
+        size: side of an image, in pixels.
 
     Raises:
         ValueError: if a file is damaged or holds something else.
@@ -117,7 +117,7 @@ class MappedBatches(ImageSet):
         return 3, self.size, self.size
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave the maps behind, which another process opens for itself."""
+        """Return the state without the maps. Another process opens its own maps."""
         return {**self.__dict__, "_maps": []}
 
     def __getitem__(self, rows: list[int]) -> Batch:
@@ -127,15 +127,15 @@ class MappedBatches(ImageSet):
         images = np.empty((len(rows), 3 * self.size * self.size), dtype=np.uint8)
         for place, row in enumerate(rows):
             number = int(np.searchsorted(self.ends, row, side="right"))
-            images[place] = self._maps[number][row - self.ends[number]]  # negative: counted from the end of its file
+            images[place] = self._maps[number][row - self.ends[number]]  # negative: from the end of the file
         return Batch(torch.from_numpy(images).view(-1, *self.image_shape), self.labels[index], index)
 
 
 def find_member(path: Path) -> tuple[Path, int] | None:
-    """Return the file and the offset where the array `data` lies in an npz file, or None if it is compressed.
+    """Return the file and the offset of the array `data` in an npz file, or None if the array is compressed.
 
     Raises:
-        ValueError: if it is no whole npz file with that array.
+        ValueError: if it is not a complete npz file with this array.
     """
     try:
         with ZipFile(path) as archive:
@@ -144,7 +144,7 @@ def find_member(path: Path) -> tuple[Path, int] | None:
             if info.compress_type != ZIP_STORED:
                 return None
             with archive.open(info):
-                pass  # checks that the member begins where the directory says
+                pass  # checks that the member begins where the zip directory says
     except (BadZipFile, KeyError, OSError) as error:
         raise ValueError(f"{path} is damaged or no batch of downsampled ImageNet ({error}): fetch it again") from error
     with path.open("rb") as file:
@@ -154,7 +154,7 @@ def find_member(path: Path) -> tuple[Path, int] | None:
 
 
 def map_array(path: Path, offset: int) -> NDArray[np.uint8]:
-    """Map the array that a file holds in the npy format from an offset on."""
+    """Map the array that starts at an offset of a file, in the npy format."""
     with path.open("rb") as file:
         file.seek(offset)
         version = np.lib.format.read_magic(file)
@@ -164,23 +164,23 @@ def map_array(path: Path, offset: int) -> NDArray[np.uint8]:
 
 
 def read_labels(path: Path) -> Tensor:
-    """Return the labels of an npz file, as they are: int64 `(N,)`."""
+    """Return the labels of an npz file, unchanged: int64 `(N,)`."""
     with np.load(path) as archive:
         return torch.as_tensor(np.asarray(archive["labels"]), dtype=torch.long)
 
 
 def unpacked(path: Path) -> Path:
-    """Return where the array of a compressed npz file is unpacked: another place when its content is another."""
+    """Return the path for the unpacked array of a compressed npz file. If the content changes, the path changes."""
     with ZipFile(path) as archive:
         checksum = archive.getinfo("data.npy").CRC
     return path.parent / "unpacked" / f"{path.stem}.{checksum:08x}.npy"
 
 
 def unpack(path: Path) -> None:
-    """Unpack the array `data` of a compressed npz file, unless it is unpacked already.
+    """Unpack the array `data` of a compressed npz file, unless this was done before.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if the file is damaged.
     """
     target = unpacked(path)
     if target.exists():
@@ -197,6 +197,6 @@ def unpack(path: Path) -> None:
             partial.unlink()
             raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
         partial.replace(target)
-        for other in target.parent.glob(f"{path.stem}.*npy"):  # of what the file held before
+        for other in target.parent.glob(f"{path.stem}.*npy"):  # of earlier contents of the file
             if other != target:
                 other.unlink()

@@ -20,23 +20,24 @@ logger = logging.getLogger(__name__)
 PACKAGE = "fonts-noto-color-emoji"
 FONT = "NotoColorEmoji.ttf"
 VARIANTS = {0xFE0F, 0x200D, 0x2640, 0x2642, *range(0x1F3FB, 0x1F400), *range(0x1F9B0, 0x1F9B4)}
-"""Code points that vary a picture: its presentation, a joiner, genders, tones of skin, kinds of hair."""
+"""Code points that vary a picture: presentation, a joiner, genders, skin tones, kinds of hair."""
 PERSON = 0x1F9D1
 PERSONS = {0x1F466, 0x1F467, 0x1F468, 0x1F469, 0x1F474, 0x1F475, 0x1F9D2, 0x1F9D3}
-"""Girls, boys, men and women of any age: as a doctor or in a family each is drawn much like the next."""
+"""Girls, boys, men and women of any age. As a doctor or in a family, they are all drawn in nearly the same way."""
 
 
 class Emoji:
     """About 3,900 pictures of 136x128 pixels on white, scaled to image_shape.
 
-    A tenth is set aside for the test. The variants of a picture (tones of skin, genders, families) stay together there
-    and in validation, or it would be in the training images, too. (Google's font, licensed under the OFL 1.1.)
+    A tenth of the pictures is set aside for the test. The variants of a picture (skin tones, genders, families) stay
+    together in the test and in validation. Otherwise nearly the same picture would also be a training image.
+    (Google's font, licensed under the OFL 1.1.)
 
     Args:
-        root: for the pictures, named GROUP_NUMBER.png; NotoColorEmoji.ttf is taken from there if it is there.
+        root: folder for the pictures, with names GROUP_NUMBER.png. If NotoColorEmoji.ttf is in it, this file is used.
         image_shape: (3, H, W).
-        index_dir: as of `ImageFolder`.
-        seed: picks the test images.
+        index_dir: as in `ImageFolder`.
+        seed: chooses the test images.
     """
 
     def __init__(self, root: str, image_shape: Sequence[int], index_dir: str, seed: int = 0) -> None:
@@ -45,11 +46,11 @@ class Emoji:
         self.folder = ImageFolder(str(self.pictures), image_shape, index_dir, seed=seed, group="[^_]+", in_memory=True)
 
     def prepare(self) -> None:
-        """Write the pictures, if they are not there.
+        """Write the pictures if they are not there.
 
         Raises:
             ModuleNotFoundError: if fontTools is not installed.
-            RuntimeError: if the font is out of reach; the message says what to put where.
+            RuntimeError: if the font cannot be downloaded; the message says which file to put where.
         """
         if not self.pictures.exists():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ class Emoji:
 
 
 def bitmaps(font: Path) -> Iterator[tuple[str, bytes]]:
-    """Return the name of its group and the PNG of each distinct picture of a bitmap font.
+    """Return all different pictures of a bitmap font: for each, the name of its group and the PNG.
 
     Raises:
         ModuleNotFoundError: if fontTools is not installed.
@@ -110,7 +111,7 @@ def bitmaps(font: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def code_points(tables: Any) -> dict[str, tuple[int, ...]]:
-    """Return the characters that each glyph of a font stands for: one, or several that a ligature joins."""
+    """Return the characters of each glyph of a font: one character, or several that a ligature joins."""
     found = {glyph: (point,) for point, glyph in sorted(tables.getBestCmap().items(), reverse=True)}
     ligatures = {
         ligature.LigGlyph: (first, *ligature.Component)
@@ -130,7 +131,7 @@ def code_points(tables: Any) -> dict[str, tuple[int, ...]]:
 
 
 def group_name(sequence: tuple[int, ...] | None, glyph: str) -> str:
-    """Return one name for all variants of a picture."""
+    """Return the name of the group of a picture, which is the same for all its variants."""
     base = [PERSON if point in PERSONS else point for point in sequence or () if point not in VARIANTS]
     if PERSON in base:  # families and couples in any order
         base = sorted({*base})

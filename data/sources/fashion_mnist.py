@@ -18,21 +18,21 @@ class FashionMNIST:
     """60,000 training and 10,000 test images of clothes, (1, 28, 28), ten classes.
 
     Args:
-        root: the files lie where torchvision puts them, in root/FashionMNIST/raw.
+        root: the files are where torchvision puts them, in root/FashionMNIST/raw.
     """
 
     num_images = 60_000
 
     def __init__(self, root: str) -> None:
-        self.root = Path(root).expanduser().absolute()  # apt takes relative folders for its own
+        self.root = Path(root).expanduser().absolute()  # apt would look for a relative path in its own folders
         self.raw = self.root / "FashionMNIST" / "raw"
 
     def prepare(self) -> None:
-        """Fetch the files that are missing or half-finished.
+        """Fetch the files that are missing or incomplete.
 
         Raises:
-            RuntimeError: if neither torchvision's mirror nor Debian's archive gives them; the message says what to
-                put where.
+            RuntimeError: if neither torchvision's mirror nor Debian's archive gives the files; the message says which
+                files to put where.
         """
         fetch_if_damaged(
             self.raw, "Fashion-MNIST", {"torchvision's mirror": from_mirror, "Debian's archive": from_debian}
@@ -48,10 +48,10 @@ class FashionMNIST:
 
 
 def from_mirror(folder: Path) -> Path:
-    """Download into an empty folder by torchvision.
+    """Download the files into an empty folder by torchvision.
 
     Returns:
-        The folder where the files lie.
+        The folder where the files are.
 
     Raises:
         OSError: if the mirror does not answer.
@@ -63,15 +63,15 @@ def from_mirror(folder: Path) -> Path:
 
 
 def from_debian(folder: Path) -> Path:
-    """Take the files out of Debian's package, into an empty folder.
+    """Unpack the files of Debian's package into an empty folder.
 
     Returns:
-        The folder where the files lie.
+        The folder where the files are.
 
     Raises:
-        OSError: if an expected file is missing, or as `unpack`.
-        RuntimeError: as `unpack`.
-        subprocess.TimeoutExpired: as `unpack`.
+        OSError: if an expected file is missing, or as in `unpack`.
+        RuntimeError: as in `unpack`.
+        subprocess.TimeoutExpired: as in `unpack`.
     """
     unpacked = unpack(PACKAGE, folder)
     for name in SHAPES:

@@ -1,4 +1,4 @@
-"""Any folder of images: listed by name, checked once, decoded when asked for, brought to one shape."""
+"""Any folder of images. They are listed by name, checked once, decoded when needed, and scaled to one shape."""
 
 import logging
 import re
@@ -23,38 +23,40 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES = (".png", ".jpg", ".webp", ".tif", ".gif", ".bmp", ".pgm")
 NAMED = 20
-"""Files left out that are named one by one."""
+"""At most this many of the files that are left out are named one by one."""
 
 
 class ImageFolder:
-    """The images of a folder and of its subfolders, scaled to cover image_shape and cropped at their centre.
+    """The images of a folder and of its subfolders, scaled to cover image_shape and cropped at the centre.
 
-    Subfolders with the usual names of splits (train or training; val, valid or validation; test or testing; in any
-    case) are the splits. Where there is none for the test, `seed` picks `test_fraction` of the training images for it.
-    Each subfolder of a split is a class, whether or not images in it can be used: labels are the places among the
-    sorted names of all splits. Images outside of any class have the label -1. Links are followed, each real folder
-    counts once. Hidden files and folders, and those of systems and tools, are passed over, as are files that are no
-    images.
+    Splits: subfolders with the usual names are the splits, in upper or lower case. The names are train or training;
+    val, valid or validation; test or testing. Without a test folder, `seed` chooses `test_fraction` of the training
+    images for the test.
+
+    Classes: each subfolder of a split is a class, even if no image in it can be used. A label is the place of its class
+    in the sorted list of the class names of all splits. Images outside of any class have the label -1.
+
+    Files: links are followed, and each real folder counts once. Hidden files and folders are passed over, and so are
+    those of systems and tools, and files that are no images.
 
     Args:
         root: the folder.
         image_shape: (C, H, W); C is 1 for grey, 3 for colour.
-        index_dir: where to remember which files were checked.
-        train: name of the subfolder of training images; None looks for the usual names, as for the other two.
+        index_dir: folder for the index of the files that were checked.
+        train: name of the subfolder of training images; for all three splits, None means to look for the usual names.
         test: name of the subfolder of test images.
         val: name of the subfolder of validation images.
-        seed: picks the test images where they have no folder.
-        test_fraction: share of the test images where they have no folder, between 0 and 1.
+        seed: chooses the test images if they have no folder.
+        test_fraction: fraction of the images that become test images if these have no folder, between 0 and 1.
         crop: side of the central square that is cut out before scaling, in pixels; None takes the whole image.
-        enlarge: whether to take images that have to be scaled up.
-        max_pixels: images of more are left out; None for no limit. (For some kinds, such as TIFF and WebP, Pillow
-            itself has one of 178,956,970.)
-        group: what the names of files that are variants of one image have in common, a regular expression for the
-            beginning of the name, such as "[^_]+"; they stay on one side of every split that is made here. None: no
-            file is a variant.
-        in_memory: whether to decode all images once and keep them, C * H * W bytes each, in every process.
-        on_damaged: what to do about images that cannot be decoded, are too small or too large: "skip" names, counts and
-            leaves them out, "raise" ends the run.
+        enlarge: whether to use images that must be scaled up.
+        max_pixels: images with more pixels are left out; None for no limit. (For some formats, such as TIFF and WebP,
+            Pillow itself has a limit of 178,956,970.)
+        group: a regular expression for the beginning of a file name, such as "[^_]+". Files with the same match are
+            variants of one image, and stay on one side of every split that is made here. None: there are no variants.
+        in_memory: whether to decode all images once and keep them in every process; an image takes C * H * W bytes.
+        on_damaged: what to do with images that cannot be decoded, are too small or too large. "skip" leaves them out,
+            names and counts them; "raise" ends the run.
 
     Raises:
         ValueError: if the shape, the crop, the fraction, max_pixels, group or on_damaged is impossible.
@@ -87,7 +89,7 @@ class ImageFolder:
             self.group = None if group is None else re.compile(group)
         except re.error as error:
             raise ValueError(f"group must be a regular expression, such as [^_]+, got {group!r}: {error}") from error
-        self.root = Path(str(root)).expanduser()  # a name of digits may arrive as a number
+        self.root = Path(str(root)).expanduser()  # a name that consists of digits may arrive as a number
         self.image_shape = check_shape(image_shape, crop)
         self.index_dir = Path(index_dir).expanduser()
         given = {"train": train, "val": val, "test": test}
@@ -100,11 +102,11 @@ class ImageFolder:
         self.on_damaged = on_damaged
 
     def prepare(self) -> None:
-        """Check every image, and say what is used, what is not and why, and which classes there are.
+        """Check every image. Log what is used, what is not used and why, and which classes there are.
 
         Raises:
-            OSError: as `load`.
-            ValueError: as `load`.
+            OSError: as in `load`.
+            ValueError: as in `load`.
         """
         found = self._find()
         left_out = [reason for part in found.values() for reason in part.left_out]
@@ -130,17 +132,18 @@ class ImageFolder:
         )
 
     def load(self) -> Splits:
-        """Return the training and the test images, and the validation images where they have a folder.
+        """Return the training images, the test images and, if they have a folder, the validation images.
 
         Raises:
             OSError: if a folder is missing, cannot be read or holds no image.
-            ValueError: if there is a single image to split, all are damaged, or one is and these are not skipped; if
-                splits share a folder or file, or cannot be told; if all images are in one group.
+            ValueError: if there is only one image to split, or if all images are in one group. If all images are
+                damaged, or if one is damaged and damaged images are not skipped. If splits share a folder or file, or
+                if it is not clear which folders are the splits.
         """
         return self._sets(self._find())
 
     def _find(self) -> dict[str, Found]:
-        """Return what is in the folder of each split; all is for training where there are no splits."""
+        """Return the contents of the folder of each split. Without splits, all images are for training."""
         folders = find_splits(self.root, self.given_splits) or {"train": self.root}
         listings = {split: list_files(folder) for split, folder in folders.items()}
         for one, other in combinations(listings.values(), 2):
@@ -168,7 +171,7 @@ class ImageFolder:
         return unfit
 
     def _sets(self, found: dict[str, Found]) -> Splits:
-        """Return the images to train on, those to test on, and those to validate on if they have a folder."""
+        """Return the training images, the test images and, if they have a folder, the validation images."""
         names = sorted({class_of(folder) for part in found.values() for folder in part.listing.folders})
         sets = {split: self._files(part.listing.root, part.usable, names) for split, part in found.items()}
         if self.group and not any(self.group.match(path.name) for part in found.values() for path in part.usable):
@@ -211,7 +214,7 @@ class ImageFolder:
         return torch.tensor([numbers[name] for name in names])
 
     def _warn(self, found: dict[str, Found], train: ImageSet) -> None:
-        """Tell of what is probably not as it was meant."""
+        """Warn about things that the user probably did not intend."""
         root = printable(self.root)
         if beside := beside_splits(self.root, [part.listing.root for part in found.values()]):
             logger.warning("%s: not used, as beside the splits: %s", root, shortened(map(printable, beside)))

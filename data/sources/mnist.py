@@ -16,7 +16,7 @@ class MNIST:
     """60,000 training and 10,000 test images of handwritten digits, (1, 28, 28), ten classes.
 
     Args:
-        root: the files lie where torchvision puts them, in root/MNIST/raw.
+        root: the files are where torchvision puts them, in root/MNIST/raw.
     """
 
     num_images = 60_000
@@ -25,10 +25,10 @@ class MNIST:
         self.root = Path(root).expanduser()
 
     def prepare(self) -> None:
-        """Fetch the files that are missing or half-finished.
+        """Fetch the files that are missing or incomplete.
 
         Raises:
-            RuntimeError: if none of torchvision's mirrors gives them; the message says what to put where.
+            RuntimeError: if none of torchvision's mirrors gives the files; the message says which files to put where.
         """
         origins = {mirror: partial(from_mirror, mirror) for mirror in datasets.MNIST.mirrors}
         fetch_if_damaged(self.root / "MNIST" / "raw", "MNIST", origins)
@@ -43,13 +43,13 @@ class MNIST:
 
 
 def from_mirror(mirror: str, folder: Path) -> Path:
-    """Download into an empty folder by torchvision, if a mirror answers.
+    """Download the files into an empty folder by torchvision, if a mirror answers.
 
     Returns:
-        The folder where the files lie.
+        The folder where the files are.
 
     Raises:
-        OSError: if it does not answer.
+        OSError: if the mirror does not answer.
         RuntimeError: if a file arrives damaged.
     """
     name, _ = datasets.MNIST.resources[-1]

@@ -30,23 +30,23 @@ LEAST_SHRINKING = {
     "explore_monuments": 2,
     "explore_world_animals": 2,
 }
-"""The games with photographs, and by how much these must shrink at least: else their compression shows."""
+"""The games with photographs, and the least factor by which these must shrink, so that compression is not visible."""
 PAINTINGS = "PortraitOf", "Van_Gogh", "VincentVanGogh", "Gogh4", "Eglise_d"
 SEEN_TWICE = "TajMahal_", "Neuschwanstein_", "Chenonceau_", "TourEiffel_"
-"""Of `details`; `explore_monuments` has other photographs of the same buildings."""
+"""Photographs of `details` that are left out, because `explore_monuments` has others of the same buildings."""
 LEAST_SIDE = 250
 LEAST_COLOUR = 2.0
 """Mean distance between the largest and the smallest channel, in grey levels; photographs below it are grey."""
 MARGIN = 0.02
-"""Part of a photograph to trim at each side."""
+"""The part of a photograph that is cut off at each side."""
 SCALES = 5 / 4, 7 / 4, 5 / 2, 7 / 2, 5.0, 7.0
-"""Short sides to which photographs shrink, in sides of a patch."""
+"""Photographs shrink to these lengths of the short side, in units of the side of a patch."""
 MOST_PATCHES = 300
-"""Of one photograph."""
+"""The most patches of one photograph."""
 LEAST_CONTRAST = 3.0
 """Standard deviation of a patch, in grey levels; patches below it are flat."""
 EVERY, TEST, VAL = 8, 7, 3
-"""Of each eight photographs, the one for the test and the one for validation."""
+"""Of each eight photographs, one is for the test and one for validation."""
 
 
 class Photos:
@@ -56,11 +56,11 @@ class Photos:
     licensed under Creative Commons and the GPL.)
 
     Args:
-        root: for the patches; the `.rcc` files of GCompris are taken from there if they are there.
+        root: folder for the patches. If the `.rcc` files of GCompris are in it, they are used.
         image_shape: (3, S, S).
 
     Raises:
-        ValueError: if image_shape is not of this form.
+        ValueError: if image_shape does not have this form.
     """
 
     def __init__(self, root: str, image_shape: Sequence[int]) -> None:
@@ -72,10 +72,10 @@ class Photos:
         self.file = self.root / f"patches-{width}.npz"
 
     def prepare(self) -> None:
-        """Write the patches, if they are not there.
+        """Write the patches if they are not there.
 
         Raises:
-            RuntimeError: if the photographs are out of reach; the message says what to put where.
+            RuntimeError: if the photographs cannot be downloaded; the message says which files to put where.
         """
         if not self.file.exists():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class Photos:
                 images, photos = (torch.from_numpy(arrays[name]) for name in ("images", "photos"))
         except FileNotFoundError:
             raise
-        except Exception as error:  # what a damaged file raises depends on where it is damaged
+        except Exception as error:  # the kind of error depends on the place of the damage
             raise ValueError(f"{self.file} is damaged ({error}): remove it, and it is made again") from error
         part = photos % EVERY
         train, test, val = (rows_of(images, photos, rows) for rows in (split(part), part == TEST, part == VAL))
@@ -126,12 +126,12 @@ def split(part: Tensor) -> Tensor:
 
 
 def rows_of(images: Tensor, photos: Tensor, rows: Tensor) -> TensorImages:
-    """Return the patches of some rows, those of one photograph as a group."""
+    """Return the patches in the chosen rows. The patches of one photograph are one group."""
     return TensorImages(images[rows], groups=photos[rows].long())
 
 
 def photographs(folder: Path) -> Iterator[tuple[Image.Image, float]]:
-    """Go through the photographs in the files of GCompris, and by how much each must shrink at least.
+    """Go through the photographs in the files of GCompris: each with the least factor by which it must shrink.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -160,7 +160,7 @@ def patches(photos: Iterator[tuple[Image.Image, float]], side: int) -> tuple[NDA
     """Cut photographs into patches.
 
     Returns:
-        Patches, uint8 `(N, 3, side, side)`, and the number of the photograph of each, `(N,)`.
+        Patches, uint8 `(N, 3, side, side)`, and for each patch the number of its photograph, `(N,)`.
     """
     found, numbers = [], []
     for number, (photo, least_shrinking) in enumerate(photos):
@@ -180,7 +180,7 @@ def patches(photos: Iterator[tuple[Image.Image, float]], side: int) -> tuple[NDA
 
 
 def trimmed(photo: Image.Image) -> Image.Image:
-    """Return a photograph without its margins, where frames and rounded corners are."""
+    """Return a photograph without its margins, which may have frames and rounded corners."""
     width, height = photo.size
     left, top = round(MARGIN * width), round(MARGIN * height)
     return photo.crop((left, top, width - left, height - top))

@@ -22,8 +22,8 @@ class SVHN:
     """73,257 training and 26,032 test photographs of house numbers, (3, 32, 32), ten classes (Netzer et al. 2011).
 
     Args:
-        root: the files lie in root/SVHN.
-        extra: whether to train on the 531,131 easier images too.
+        root: the files are in root/SVHN.
+        extra: whether to train on the 531,131 easier images, too.
     """
 
     def __init__(self, root: str, extra: bool = False) -> None:
@@ -32,11 +32,11 @@ class SVHN:
         self.num_images = 73_257 + (531_131 if extra else 0)
 
     def prepare(self) -> None:
-        """Fetch the files that are missing or half-finished.
+        """Fetch the files that are missing or incomplete.
 
         Raises:
-            ModuleNotFoundError: if scipy, which reads them, is missing.
-            RuntimeError: if they are out of reach; the message says what to put where.
+            ModuleNotFoundError: if scipy, which reads the files, is missing.
+            RuntimeError: if the files cannot be downloaded; the message says which files to put where.
         """
         if find_spec("scipy") is None:
             raise ModuleNotFoundError("the files of SVHN are read by scipy, which is missing: run pip install scipy")

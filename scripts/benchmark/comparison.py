@@ -1,4 +1,4 @@
-"""All works at one shape, for all contestants in turn."""
+"""Runs all works at one shape, for all contestants in turn."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass
 class Contestant:
-    """A model in two memory formats, and each work in the better one."""
+    """A model in two memory formats, and each work in the better of them."""
 
     forms: dict[str, ImageFlow]
     entries: dict[str, Entry]
@@ -33,7 +33,7 @@ class Contestant:
     def prepare(
         cls, builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, thread_counts: list[int], seconds: float
     ) -> "Contestant":
-        """Build the models, and find what suits each work best."""
+        """Build the models, and find the settings that suit each work best."""
         forms = {form: built(builder, shape, images, form) for form in ("contiguous", "channels_last")}
         entries = {}
         for work, make in WORKS.items():
@@ -42,7 +42,10 @@ class Contestant:
         return cls(forms, entries)
 
     def facts(self, images: Tensor) -> dict[str, Any]:
-        """Return what does not depend on the others; called after the race, whose steps have moved the weights."""
+        """Return the facts that do not depend on other contestants.
+
+        This is called after the race, because the training steps of the race have changed the weights.
+        """
         flows = list(self.forms.values())
         return {
             "parameters": sum(p.numel() for p in flows[0].parameters()),
@@ -61,16 +64,16 @@ def compare(
     device: torch.device,
     tell: Callable[[str], object],
 ) -> dict[str, Any]:
-    """Return what was measured at a shape.
+    """Return everything that was measured at one shape.
 
     Args:
-        name: of the shape.
+        name: name of the shape.
         shape: sizes of model and batch.
-        builders: of the contestants, by name.
+        builders: functions that build the contestants, by name.
         rounds: how often each work is timed.
-        seconds: about how long each time.
-        device: where.
-        tell: is told what is going on.
+        seconds: about how long one timing takes.
+        device: where the models run.
+        tell: is called with a text that says what is being done.
     """
     images = draw_images(shape, device)
     thread_counts = sorted({1, torch.get_num_threads()}) if device.type == "cpu" else [torch.get_num_threads()]

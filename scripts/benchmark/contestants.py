@@ -1,4 +1,4 @@
-"""Who takes part: this project, and the libraries that are installed."""
+"""The contestants: this project, and the libraries that are installed."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -15,7 +15,7 @@ OURS = "this project"
 
 
 class Peer(NamedTuple):
-    """Where the model of a library is built, and what pip calls the library."""
+    """The module and function that build the model of a library, and the name of the library for pip."""
 
     module: str
     builder: str
@@ -30,12 +30,15 @@ PEERS = {
 
 
 def our_glow(**model: Any) -> ImageFlow:
-    """Return this project's Glow with the parts that peers have too: no first layer, no limit on what networks read."""
+    """Return this project's Glow with only the parts that the peers have, too.
+
+    There is no first layer, and no limit on what the networks read.
+    """
     return flows.build("glow", **model, coupling="affine", scale="tanh4", conditioner="actnorm", top_prior="position")
 
 
 def contestants() -> dict[str, Callable[..., ImageFlow]]:
-    """Return the builders by name; a sentence says who is left out."""
+    """Return the builders by name. Print which libraries are left out."""
     builders: dict[str, Callable[..., ImageFlow]] = {OURS: our_glow}
     for name, peer in PEERS.items():
         try:
@@ -46,13 +49,13 @@ def contestants() -> dict[str, Callable[..., ImageFlow]]:
 
 
 def built(builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, form: str) -> ImageFlow:
-    """Return a model initialised on the images, with the same seed every time.
+    """Return a model that is initialised on the images, with the same seed every time.
 
     Args:
-        builder: of a contestant.
-        shape: its sizes.
-        images: uint8 `(B, C, H, W)`, on the device that the model is to be on.
-        form: the memory format of its weights, "contiguous" or "channels_last".
+        builder: builds the model of a contestant.
+        shape: sizes of the model.
+        images: uint8 `(B, C, H, W)`, on the device where the model should be.
+        form: memory format of the weights, "contiguous" or "channels_last".
     """
     torch.manual_seed(0)
     flow = builder(**shape.model).to(images.device)

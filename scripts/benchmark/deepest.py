@@ -1,4 +1,4 @@
-"""Print the largest K at which a training step fits into so much memory, in ordinary and in memory-flat training.
+"""Print the largest K at which a training step fits into a given memory, in ordinary and in memory-flat training.
 
 Example:
     python -m scripts.benchmark.deepest --gib 4     # at 3x64x64, L=4, width 128, batch 32
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def main() -> None:
-    """Search both modes, each trial in a process that may have no more memory."""
+    """Search both modes. Each trial runs in a process whose memory is limited."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=4.0, help="of memory, weights, moments and all (default: 4)")
     parser.add_argument("--trial", nargs=2, help=argparse.SUPPRESS)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def deepest(memory_flat: bool, gib: float) -> int:
-    """Return the largest K that fits, to 2%: doubling, then bisection."""
+    """Return the largest K that fits, to 2%: first double K, then bisect."""
     fits, fails = 0, 8
     while trial(fails, memory_flat, gib):
         fits, fails = fails, 2 * fails
@@ -51,10 +51,10 @@ def deepest(memory_flat: bool, gib: float) -> int:
 
 
 def trial(num_steps: int, memory_flat: bool, gib: float) -> bool:
-    """Return whether training with K steps a level fits.
+    """Return whether training with K steps per level fits.
 
     Raises:
-        CalledProcessError: if it fails for another reason than want of memory.
+        CalledProcessError: if the trial fails for another reason than a lack of memory.
     """
     command = [sys.executable, "-m", "scripts.benchmark.deepest", "--gib", str(gib), "--trial"]
     done = subprocess.run([*command, str(num_steps), str(memory_flat)], cwd=ROOT, stderr=subprocess.PIPE)

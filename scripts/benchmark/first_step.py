@@ -1,4 +1,4 @@
-"""Print how long a contestant takes to be built and to make its first training step; see `comparison.first_step`."""
+"""Print how long a contestant takes until the end of its first training step; see `comparison.first_step`."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The floor of a training step: the convolutions of its networks, forward and backward, and nothing else."""
+"""The floor of a training step: only the convolutions of the networks, forward and backward."""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,8 @@ def bare_convolutions(flow: ImageFlow, images: Tensor, form: str) -> Work:
     """Return the forward and backward pass of the convolutions in the networks of `flow`, on random images.
 
     Args:
-        flow: of this project.
-        images: uint8 `(B, C, H, W)`, which give the sizes.
+        flow: a flow of this project.
+        images: uint8 `(B, C, H, W)`; only their size matters.
         form: memory format, "contiguous" or "channels_last".
     """
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []

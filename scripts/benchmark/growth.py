@@ -1,4 +1,4 @@
-"""How time and memory of a training step grow with the number of steps, the width and the side of the image."""
+"""How time and memory of a training step grow with the number of flow steps, the width and the side of the image."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,9 +25,10 @@ FLAT = f"{OURS}, memory_flat"
 def measure_growth(
     builders: Builders, rounds: int, device: torch.device, tell: Callable[[str], object]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return, for each axis, points of contestant, size, seconds a step and peak bytes, the others at `BASE`.
+    """Return the measured points for each axis; all other sizes are those of `BASE`.
 
-    A point that does not fit into memory has the key "failed" in place of the last two.
+    A point has the contestant, the size, the seconds per step and the peak bytes. If a point does not fit into memory,
+    it has the key "failed" in place of the last two.
     """
     everyone = {**builders, FLAT: lambda **model: builders[OURS](**model, memory_flat=True)}
     points: dict[str, list[dict[str, Any]]] = {axis: [] for axis in AXES}
@@ -63,7 +64,7 @@ def measure_growth(
 
 
 def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Draw milliseconds and MiB against each axis, a line a contestant."""
+    """Draw milliseconds and MiB against each axis, with one line per contestant."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -73,7 +74,7 @@ def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure, panels = plt.subplots(2, len(AXES), figsize=(11, 6), sharex="col", layout="constrained")
     for column, (axis, (label, sizes)) in enumerate(AXES.items()):
         for row, (quantity, unit, text) in enumerate(
-            [("seconds", 1e-3, "ms a training step"), ("peak_bytes", 2**20, "MiB at the peak")]
+            [("seconds", 1e-3, "ms per training step"), ("peak_bytes", 2**20, "MiB at the peak")]
         ):
             panel = panels[row, column]
             measured = [point for point in points[axis] if "failed" not in point]

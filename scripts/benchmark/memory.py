@@ -1,4 +1,4 @@
-"""How much memory a work needs beyond what is there already."""
+"""How much memory a work needs in addition to the memory that is in use before."""
 
 import resource
 from pathlib import Path
@@ -11,12 +11,12 @@ from scripts.benchmark.work import Work
 
 
 def peak_bytes(work: Work, device: torch.device) -> int:
-    """Return the most bytes of tensors that `work` holds at once, over those that are held before it.
+    """Return the most bytes of tensors that `work` holds at one time, without those that are held before it.
 
-    Called on a forward and backward pass whose gradients are there already, it counts activations and work space alone:
-    no parameters, gradients or optimizer state.
+    Use it on a forward and backward pass whose gradients exist already. Then it counts only activations and work space:
+    no parameters, no gradients and no optimizer state.
     """
-    work()  # what stays from the first call is no part of it
+    work()  # so that tensors that stay from the first call are not counted
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -36,13 +36,13 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory is short."""
+    """Return whether an error says that there is not enough memory."""
     words = "can't allocate memory", "bad_alloc", "could not create a memory object"
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def fail_rather_than_be_killed() -> None:
-    """Make allocations beyond the memory that is free fail as errors, where Linux would end the process."""
+    """Let allocations that exceed the free memory fail with an error. Otherwise Linux would kill the process."""
     facts = Path("/proc/meminfo")
     if facts.exists():
         lines = facts.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Tables of a benchmark, ratios first."""
+"""Tables of a benchmark, with the ratios first."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from scripts.benchmark.contestants import OURS
 
 
 def fastest_peer(times: dict[str, Any]) -> str | None:
-    """Return who of the others does a work in the least time; None if nobody else does it."""
+    """Return the other library that does a work in the least time; None if there is no other library."""
     peers = {name: entry["median"] for name, entry in times.items() if name not in (OURS, FLOOR)}
     return min(peers, key=lambda name: peers[name], default=None)
 
 
 def time_table(result: dict[str, Any]) -> list[list[str]]:
-    """Return a row a work: how much faster than the fastest peer, then milliseconds, with half the spread."""
+    """Return one row per work: the speed relative to the fastest peer, then milliseconds with half the spread."""
     names = [*result["contestants"], FLOOR]
     rows = [[result["name"], "against the fastest peer", *(f"{name}, ms" for name in names)]]
     for work, times in result["times"].items():
@@ -25,12 +25,12 @@ def time_table(result: dict[str, Any]) -> list[list[str]]:
 
 
 def milliseconds(entry: dict[str, Any]) -> str:
-    """Return the median and half the spread of the middle half of the rounds."""
+    """Return the median of the rounds, and half the spread of their middle half."""
     return f"{1000 * entry['median']:.1f} ± {500 * entry['spread']:.1f}"
 
 
 def fact_table(result: dict[str, Any]) -> list[list[str]]:
-    """Return a row a contestant: size, memory, first step, exactness and the setting that suits it best."""
+    """Return one row per contestant: size, memory, first step, exactness and the setting that suits it best."""
     rows = [
         [
             result["name"],
@@ -67,6 +67,6 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def as_markdown(rows: list[list[str]]) -> str:
-    """Return rows as a table of Markdown, the first being its header."""
+    """Return rows as a Markdown table. The first row is the header."""
     header, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *body])

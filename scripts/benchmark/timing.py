@@ -1,4 +1,4 @@
-"""Timing works side by side: in rounds, each at the settings that suit it best."""
+"""Times works side by side: in rounds, each work with the settings that suit it best."""
 
 import itertools
 import statistics
@@ -14,7 +14,7 @@ from scripts.benchmark.work import Work
 
 @dataclass
 class Entry:
-    """A work of one contestant at one choice of memory format and threads, and the seconds it took in each round."""
+    """A work of one contestant with one memory format and one number of threads, and the seconds of each round."""
 
     work: Work
     setting: str
@@ -23,12 +23,12 @@ class Entry:
     seconds: list[float] = field(default_factory=list)
 
     def result(self) -> dict[str, Any]:
-        """Return the setting, the seconds of each round, their median and how far the middle half of them reaches."""
+        """Return the setting, the seconds of each round, their median, and the spread of their middle half."""
         low, median, high = statistics.quantiles(self.seconds, n=4)
         return {"setting": self.setting, "seconds": self.seconds, "median": median, "spread": high - low}
 
     def take(self, device: torch.device) -> float:
-        """Return the seconds that the work takes, the mean of `repeats`."""
+        """Return the seconds that the work takes: the mean over `repeats` calls."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.num_threads)
         try:
@@ -38,7 +38,7 @@ class Entry:
 
 
 def elapsed(work: Work, repeats: int, device: torch.device) -> float:
-    """Return the seconds of wall time, on a GPU of its own clock, that `repeats` calls take together."""
+    """Return the seconds that `repeats` calls take together: wall time, or on a GPU the time of its own clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         for _ in range(repeats):
@@ -56,11 +56,11 @@ def elapsed(work: Work, repeats: int, device: torch.device) -> float:
 def best_entry(
     candidates: Mapping[str, Work], thread_counts: Sequence[int], seconds: float, device: torch.device
 ) -> Entry:
-    """Return the fastest of the candidates over all numbers of threads, repeated for about so many seconds a round."""
+    """Return the fastest of the candidates with all numbers of threads. In each round it takes about `seconds`."""
     entries = []
     for (setting, work), num_threads in itertools.product(candidates.items(), thread_counts):
         entry = Entry(work, f"{setting}, {num_threads} thread{'s' * (num_threads > 1)}", num_threads)
-        entry.take(device)  # the first call prepares what later ones reuse
+        entry.take(device)  # the first call prepares things that later calls reuse
         once = entry.take(device)
         entry.repeats = max(1, round(seconds / once))
         entries.append((entry.take(device), entry))
@@ -68,7 +68,7 @@ def best_entry(
 
 
 def race(entries: Sequence[Entry], rounds: int, device: torch.device) -> None:
-    """Time all entries in turn, again and again, so that a slow minute of the machine falls on all alike."""
+    """Time all entries in turn, again and again, so that a slow minute of the machine affects all of them equally."""
     for _ in range(rounds):
         for entry in entries:
             entry.seconds.append(entry.take(device))

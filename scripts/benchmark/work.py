@@ -1,4 +1,4 @@
-"""What is timed: a training step, samples and latents, at three shapes."""
+"""The works that are timed: a training step, samples and latents, at three shapes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Shape:
-    """A size of model and batch."""
+    """The sizes of a model and a batch."""
 
     image_shape: tuple[int, int, int]
     num_levels: int
@@ -41,7 +41,7 @@ SHAPES = {
 
 
 def draw_images(shape: Shape, device: torch.device) -> Tensor:
-    """Return smooth random images, uint8 `(B, C, H, W)`: a colour map of a few blobs, the same every time."""
+    """Return smooth random images of a few blobs of colour, uint8 `(B, C, H, W)`, which are the same every time."""
     channels, height, width = shape.image_shape
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(shape.batch_size, channels, 4, 4, generator=generator)
@@ -50,7 +50,7 @@ def draw_images(shape: Shape, device: torch.device) -> Tensor:
 
 
 def training_step(flow: ImageFlow, images: Tensor) -> Work:
-    """Return a step of maximum likelihood: forward, backward, Adam."""
+    """Return a training step of maximum likelihood: forward, backward, Adam."""
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images.device)
 
@@ -64,7 +64,7 @@ def training_step(flow: ImageFlow, images: Tensor) -> Work:
 
 
 def gradients(flow: ImageFlow, images: Tensor) -> Work:
-    """Return a forward and backward pass alone, into gradients that are there already."""
+    """Return only a forward and backward pass, into gradients that exist already."""
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images.device)
     for parameter in flow.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -76,12 +76,12 @@ def gradients(flow: ImageFlow, images: Tensor) -> Work:
 
 
 def sampling(flow: ImageFlow, num_samples: int) -> Work:
-    """Return the drawing of so many images, all that it needs included."""
+    """Return the work of drawing `num_samples` images."""
     return lambda: flow.sample(range(num_samples), temperature=0.7)
 
 
 def encoding(flow: ImageFlow, images: Tensor) -> Work:
-    """Return the way from images to latents."""
+    """Return the work of encoding images to latents."""
 
     @torch.no_grad()
     def encode() -> None:
@@ -100,7 +100,7 @@ WORKS: dict[str, Callable[[ImageFlow, Tensor], Work]] = {
 
 @torch.no_grad()
 def reconstruction_error(flow: ImageFlow, images: Tensor) -> float:
-    """Return the largest |x - inverse(forward(x))| over a batch, the grey range being 1."""
+    """Return the largest |x - inverse(forward(x))| over a batch, for a grey range of 1."""
     x = flow.dequantize.place(images, torch.tensor(0.5, device=images.device))
     zs, _ = flow.multiscale(x)
     return (x - flow.multiscale.inverse(zs)).abs().max().item()

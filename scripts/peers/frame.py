@@ -1,4 +1,4 @@
-"""What peers without a multi-scale Glow are assembled in: the frame of this project around their own layers."""
+"""A frame for peers that have no multi-scale Glow: it is the frame of this project around the peer's own layers."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ def framed(
     Args:
         image_shape: (C, H, W).
         num_levels: L.
-        make_level: from the shape that enters a level, (C, H, W), to squeeze and steps.
+        make_level: gets the shape (C, H, W) that enters a level, and returns squeeze and steps.
     """
     image_channels, image_height, image_width = channels, height, width = image_shape
     levels, latent_shapes = [], []
@@ -41,7 +41,7 @@ def framed(
 
 
 def network(in_channels: int, out_channels: int, hidden_channels: int) -> nn.Sequential:
-    """Return 3x3, 1x1 and 3x3 convolutions with ReLU between."""
+    """Return 3x3, 1x1 and 3x3 convolutions with ReLU between them."""
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden_channels, 3, padding=1),
         nn.ReLU(inplace=True),

@@ -1,4 +1,4 @@
-"""A Glow assembled from the blocks of FrEIA (Ardizzone et al. 2018), which has no such model itself."""
+"""A Glow that is assembled from the blocks of FrEIA (Ardizzone et al. 2018). FrEIA itself has no Glow."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,13 +31,13 @@ class FromFreia(Bijection):
 def freia_glow(image_shape: Sequence[int], num_levels: int, num_steps: int, hidden_channels: int) -> ImageFlow:
     """Return FrEIA's coupling blocks in the multi-scale frame of this project.
 
-    A block is an affine coupling, a scale and shift of each channel and a rotation of the channels, which is fixed:
-    FrEIA has no learned 1x1 convolution.
+    A block is an affine coupling, a scale and shift of each channel, and a fixed rotation of the channels. FrEIA has no
+    learned 1x1 convolution.
 
     Args:
         image_shape: (C, H, W).
         num_levels: L.
-        num_steps: K, blocks a level.
+        num_steps: K, blocks per level.
         hidden_channels: width of the couplings' networks.
     """
 

@@ -1,4 +1,4 @@
-"""A Glow assembled from the layers of nflows (Durkan et al. 2020), which has no such model itself."""
+"""A Glow that is assembled from the layers of nflows (Durkan et al. 2020). nflows itself has no Glow."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class FromNflows(Bijection):
 
 
 class WithContext(nn.Module):
-    """A network called as nflows calls it."""
+    """A network that can be called in the way of nflows, with a context."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class WithContext(nn.Module):
 
 
 def nflows_glow(image_shape: Sequence[int], num_levels: int, num_steps: int, hidden_channels: int) -> ImageFlow:
-    """Return actnorm, 1x1 convolution and affine coupling of nflows in the multi-scale frame of this project.
+    """Return the actnorm, 1x1 convolution and affine coupling of nflows in the multi-scale frame of this project.
 
     Args:
         image_shape: (C, H, W).
         num_levels: L.
-        num_steps: K, steps a level.
+        num_steps: K, steps per level.
         hidden_channels: width of the couplings' networks.
     """
 

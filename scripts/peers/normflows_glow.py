@@ -1,7 +1,7 @@
-"""The multi-scale Glow of normflows (Stimper et al. 2023), to be trained and tested exactly as this project's models.
+"""The multi-scale Glow of normflows (Stimper et al. 2023), trained and tested exactly like the models of this project.
 
-`model=normflows_glow` takes it, with `pip install -e '.[bench]'`; it stands here, not in `flows/`, as the thing to
-compare with.
+`model=normflows_glow` chooses it; this needs `pip install -e '.[bench]'`. It is not in `flows/`, because it is only for
+comparison.
 """
 
 import warnings
@@ -25,16 +25,16 @@ warnings.filterwarnings("ignore", message="torch.lu is deprecated")
 
 
 class NormflowsGlow(ImageFlow):
-    """Built as normflows' own example of Glow builds it, unconditional, on the dequantized images of this project.
+    """An unconditional Glow, built like normflows' own example, on the dequantized images of this project.
 
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^num_levels.
         num_levels: L.
-        num_steps: K, GlowBlocks a level.
+        num_steps: K, GlowBlocks per level.
         hidden_channels: width of the couplings' networks.
         num_bits: bits of each grey level, 1 to 8.
-        preprocess: "none" as in the example, or a first layer of this project: "logit", "gaussianize".
-        channels_last: keep the convolutions' weights in that memory format.
+        preprocess: "none" as in the example, or a first layer of this project: "logit" or "gaussianize".
+        channels_last: whether to keep the weights of the convolutions in the memory format channels_last.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -79,11 +79,13 @@ class NormflowsGlow(ImageFlow):
 
 
 class Standardized(nn.Module):
-    """A MultiscaleFlow of normflows with the contract of `flows.Multiscale`: all latents standard normal, finest first.
+    """A MultiscaleFlow of normflows with the contract of `flows.Multiscale`.
+
+    All latents are standard normal, finest first.
 
     Args:
-        preprocess: bijections before it.
-        flow: of normflows, with Gaussian bases.
+        preprocess: bijections before the flow.
+        flow: a flow of normflows with Gaussian bases.
         latent_shapes: (C, H, W) of each latent, finest first.
     """
 
@@ -104,7 +106,7 @@ class Standardized(nn.Module):
         for bijection in self.preprocess:
             x, log_det = bijection(x)
             total = total + log_det
-        zs, log_det = self.flow.inverse_and_log_det(x)  # its "inverse" leads from data to latents
+        zs, log_det = self.flow.inverse_and_log_det(x)  # in normflows, "inverse" goes from data to latents
         total = total + log_det - sum(base.log_scale.sum() for base in self.flow.q0)
         eps = [(z - base.loc) * (-base.log_scale).exp() for z, base in zip(zs, self.flow.q0, strict=True)]
         return eps[::-1], total

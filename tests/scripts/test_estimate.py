@@ -138,7 +138,7 @@ def test_the_table_of_experiments_says_what_their_headers_say() -> None:
     for name, parameters, gflop, mebibytes, hours in rows:
         header = re.sub(r"\n# ", " ", (Path(CONF) / f"experiment/{name}.yaml").read_text())
         assert f"Parameters: {parameters}." in header
-        assert f"{gflop} GFLOP and {mebibytes} MiB of activations an image" in header
+        assert f"{gflop} GFLOP and {mebibytes} MiB of activations per image" in header
         assert f"takes {hours} hours" in header
         images = images_an_epoch(composed(f"experiment={name}"))
         assert images is None or f"an epoch of {images:,} images" in header

@@ -1,4 +1,4 @@
-"""Callbacks that make a run slow, or break it."""
+"""Callbacks that make a run slow or break it."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ import torch
 
 
 class Slow(L.Callback):
-    """Take longer over each step, so that there is time to interfere."""
+    """Make each step take longer, so that a test has time to interfere."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -20,7 +20,7 @@ class Slow(L.Callback):
 
 
 class Crash(L.Callback):
-    """Fail after some step, as a machine might."""
+    """Fail after a given step, as a machine might."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -32,7 +32,7 @@ class Crash(L.Callback):
 
 
 class CrashInValidation(L.Callback):
-    """Fail in the validation after some step."""
+    """Fail in the validation after a given step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -44,14 +44,14 @@ class CrashInValidation(L.Callback):
 
 
 class Signal(L.Callback):
-    """Send a signal to this process within some step, once."""
+    """Send a signal to this process once, within a given step."""
 
     def __init__(self, step: int, number: int) -> None:
         self.step = step
         self.number = number
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Send it."""
+        """Send the signal."""
         if trainer.global_step == self.step - 1:
             self.step = 0
             signal.raise_signal(self.number)
@@ -64,13 +64,13 @@ class DamageGradient(L.Callback):
         self.step = step
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Damage it."""
+        """Damage the gradient."""
         if trainer.global_step == self.step:
             next(pl_module.parameters()).grad.fill_(float("inf"))  # type: ignore[union-attr]
 
 
 class Hang(L.Callback):
-    """Keep the first rank out of a step for a long time, as a collective of a GPU would."""
+    """Keep the first rank out of a step for a long time, as a hanging collective operation on GPUs would."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -82,10 +82,10 @@ class Hang(L.Callback):
 
 
 class SaveInitialState(L.Callback):
-    """Save the weights that each rank begins with, before the ranks have exchanged anything."""
+    """Save the first weights of each rank, before the ranks exchange anything."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Wrap the configuration of the model, which comes after its initialisation and before DDP."""
+        """Wrap `configure_model`, which comes after the initialisation of the model and before DDP."""
         if stage == "fit":
             before = pl_module.configure_model
 
@@ -97,7 +97,7 @@ class SaveInitialState(L.Callback):
 
 
 class SlowValidation(L.Callback):
-    """Take longer over each validation."""
+    """Make each validation take longer."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -108,10 +108,10 @@ class SlowValidation(L.Callback):
 
 
 class FastClock(L.Callback):
-    """Let time go ten times as fast for the second rank."""
+    """Make the clock of the second rank ten times as fast."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Change the clock, as Lightning's loops and checkpoints read it."""
+        """Change the clock that Lightning's loops and checkpoints read."""
         if trainer.global_rank == 1:
             now, start = time.monotonic, time.monotonic()
             time.monotonic = lambda: start + 10 * (now() - start)

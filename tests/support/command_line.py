@@ -1,4 +1,4 @@
-"""Running the project's scripts as processes of their own, without paying for the imports each time."""
+"""Runs the project's scripts in separate processes, without the cost of the imports each time."""
 
 import ctypes
 import multiprocessing
@@ -19,7 +19,7 @@ server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(IMPORTS)
 
 CAPSET = {"x86_64": 126, "aarch64": 91}
-"""The number of Linux' system call."""
+"""The number of the Linux system call `capset` on each architecture."""
 
 
 class Result(NamedTuple):
@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one sentence that it failed with."""
+        """The one sentence of the error with which the script failed."""
         assert "Traceback" not in self.stderr, self.stderr
         lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and self.stderr.rstrip().endswith(lines[0]), self.stderr
@@ -39,7 +39,7 @@ class Result(NamedTuple):
 
 
 class Script:
-    """A script that has been started; `wait` for its result."""
+    """A script that was started. `wait` returns its result."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Script:
         self.process.start()
 
     def wait(self) -> Result:
-        """Return how it ended."""
+        """Wait for the end of the script, and return how it ended."""
         self.process.join(SECONDS)
         if self.process.exitcode is None:
             self.process.kill()
@@ -66,13 +66,13 @@ class Script:
 
 
 def run_script(folder: Path, script: str, *arguments: str, **options: object) -> Result:
-    """Run a script in a folder to its end.
+    """Run a script in a folder until it ends.
 
     Args:
-        folder: where.
-        script: its path from the root of the project.
-        arguments: of its command line.
-        options: `environment` variables, `limits` on resources of the process, and `as_anyone` to do without root's
+        folder: the working folder of the script.
+        script: path of the script, from the root of the project.
+        arguments: arguments of the command line.
+        options: `environment` variables; `limits` on resources of the process; `as_anyone`, which takes away root's
             access to all files.
     """
     return Script(folder, script, *arguments, **options).wait()  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def _run(
 
 
 def _give_up_access() -> None:
-    """Drop the capabilities by which root reads and writes files whatever their permissions say."""
+    """Drop the capabilities that let root read and write files against their permissions."""
     version_3, this_process = 0x20080522, 0
     header = (ctypes.c_uint32 * 2)(version_3, this_process)
     no_capabilities = (ctypes.c_uint32 * 6)()

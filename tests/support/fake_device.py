@@ -1,4 +1,4 @@
-"""Tensors without values, on devices that this machine need not have: they tell what was made on a wrong one."""
+"""Tensors without values on devices that this machine need not have. They show what was made on a wrong device."""
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ import flows
 from flows import image_flow
 
 GOES_BACK = "meta"
-"""Where backward passes run: those on a fake GPU want a real one beside it, if torch was built for GPUs."""
+"""The device for backward passes. If torch was built for GPUs, a backward pass on a fake GPU would need a real GPU."""
 
 DEVICES = "cuda", GOES_BACK
 
 
 def move(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
-    """Put fakes of parameters and buffers on a device, as `module.to(device)` does; all else stays where it is."""
+    """Replace parameters and buffers by fakes on a device, like `module.to(device)`. All other tensors stay."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
@@ -27,7 +27,7 @@ def move(module: nn.Module, mode: FakeTensorMode, device: str) -> None:
 
 
 def assert_holds_on(device: str, flow: flows.ImageFlow, monkeypatch: pytest.MonkeyPatch, batch_size: int = 3) -> None:
-    """Move a flow to a fake device, and let it do there what flows do, in the precision that it has."""
+    """Move a flow to a fake device, and check there all that flows do, in the precision of the flow."""
     monkeypatch.setattr(image_flow, "check_label_values", lambda label, num_classes: None)  # fakes have no values
     dtype = next(flow.parameters()).dtype
 

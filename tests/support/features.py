@@ -1,4 +1,4 @@
-"""Features of digits, quickly made."""
+"""Features of digits that are fast to compute."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Projected(nn.Module):
-    """Random projections of 8x8 images; classes by the nearest of ten directions."""
+    """Random projections of 8x8 images. The class is the nearest of ten directions."""
 
     distance = "FD"
     num_classes = 10

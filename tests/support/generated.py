@@ -1,4 +1,4 @@
-"""Small files of the right format for every data set, under a data root."""
+"""Writes small files of the right format for each data set into a data root."""
 
 import pickle
 import struct
@@ -103,4 +103,4 @@ GENERATORS: dict[str, Callable[[Path, pytest.MonkeyPatch], None]] = {
     maker.__name__: maker
     for maker in (mnist, fashion_mnist, cifar10, svhn, celeba, celeba_hq, lsun, imagenet32, imagenet64)
 }
-"""By the names of `conf/data/`."""
+"""Functions that write the files of each data set, by the names of `conf/data/`."""

@@ -1,4 +1,4 @@
-"""Making image files and telling images apart."""
+"""Makes image files, and helps to tell images apart."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from data import ImageSet
 
 
 def save(image: Image.Image, path: Path, **options: object) -> None:
-    """Save an image, making the folders above it."""
+    """Save an image. If folders above it are missing, make them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
 

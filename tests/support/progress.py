@@ -1,4 +1,4 @@
-"""How far a run has come, seen from outside."""
+"""Shows how many steps a run has made, from outside of its process."""
 
 import csv
 import time
@@ -11,7 +11,7 @@ SECONDS = 240
 
 
 def last_step(run_dir: Path) -> int:
-    """Return the last step whose loss the metrics of a run have, -1 for none."""
+    """Return the last step whose loss is in the metrics of a run; -1 if there is none."""
     path = run_dir / "metrics.csv"
     if not path.exists():
         return -1
@@ -20,7 +20,7 @@ def last_step(run_dir: Path) -> int:
 
 
 def wait_for_step(run_dir: Path, step: int, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until the metrics of a run have the loss of a step."""
+    """Wait until the loss of a step is in the metrics of a run."""
     deadline = time.monotonic() + SECONDS
     while last_step(run_dir) < step:
         assert time.monotonic() < deadline and alive(), f"{run_dir} does not come to step {step}"
@@ -28,6 +28,6 @@ def wait_for_step(run_dir: Path, step: int, alive: Callable[[], bool] = lambda: 
 
 
 def stored_step(run_dir: Path) -> int:
-    """Return the step of the newest checkpoint, -1 for none."""
+    """Return the step of the newest checkpoint; -1 if there is none."""
     paths = sorted(run_dir.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime)
     return int(torch.load(paths[-1], weights_only=True)["global_step"]) - 1 if paths else -1

@@ -1,4 +1,4 @@
-"""Qt resource files, written as Qt's `rcc` does."""
+"""Writes Qt resource files in the same way as Qt's `rcc`."""
 
 import struct
 import zlib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_rcc(path: Path, files: dict[str, bytes], *, version: int = 3, compress: bool = False) -> None:
-    """Write files, by their paths such as `gcompris/photo.webp`, into a resource file."""
+    """Write files into a resource file. The keys of `files` are paths such as `gcompris/photo.webp`."""
     tree: dict = {}
     for name, content in files.items():
         *folders, last = name.split("/")

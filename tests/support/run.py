@@ -1,4 +1,4 @@
-"""Running the project's scripts inside a test, at tiny sizes."""
+"""Runs the project's scripts inside a test, at tiny sizes."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ TINY = [
 
 
 def run_training(run_dir: Path, *overrides: str) -> float:
-    """Run train.py on digits in `run_dir`; return the validation bits/dim."""
+    """Run train.py on digits in the folder `run_dir`, and return the validation bits/dim."""
     model = [] if "model=realnvp" in overrides else ["model.num_steps=1"]
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose("train", [*TINY, *model, f"run_dir={run_dir}", *overrides])

@@ -1,4 +1,4 @@
-"""Whether two runs came to the same end."""
+"""Compares the results of two runs."""
 
 import csv
 from pathlib import Path
@@ -11,13 +11,13 @@ from flows.training import read_summary
 STATES = ("current_model_state", "state_dict", "averaging_state", "optimizer_states", "lr_schedulers", "global_step")
 RESULTS = ("status", "test_bits_per_dim", "val_bits_per_dim", "steps", "images", "parameters")
 METRICS = ("train/bits_per_dim", "train/gradient_norm", "val/bits_per_dim", "lr-")
-"""Columns of `metrics.csv`, by how their names begin: that of the learning rate ends with the optimizer's."""
+"""Beginnings of column names of `metrics.csv`. The name of the learning rate ends with the name of the optimizer."""
 
 
 def assert_same_run(one: Path, other: Path, rows_lost: int = 0) -> None:
     """Assert that two run folders hold the same weights, optimizer, metrics and results, bit for bit.
 
-    A kill between a step's checkpoint and its metrics may lose the latter: `rows_lost` is how many may be missing.
+    A kill between the checkpoint of a step and its metrics may lose the metrics. `rows_lost` rows may be missing.
     """
     ends = [torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True) for run_dir in (one, other)]
     for key in STATES:
@@ -32,7 +32,7 @@ def assert_same_run(one: Path, other: Path, rows_lost: int = 0) -> None:
 
 
 def read_metrics(run_dir: Path, key: str) -> list[float]:
-    """Return a column of `metrics.csv`."""
+    """Return one column of `metrics.csv`."""
     with (run_dir / "metrics.csv").open() as file:
         return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
 
@@ -47,7 +47,7 @@ def _by_step(run_dir: Path, prefix: str) -> dict[int, float]:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Return whether two states are the same, tensors bit for bit."""
+    """Return whether two states are the same; tensors must agree bit for bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""Commands as a user types them, inside a test: through the command line and Hydra, without a process of their own."""
+"""Runs commands as a user types them, inside a test: through the command line and Hydra, but in the same process."""
 
 import importlib
 import os
@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 
 class Answer(NamedTuple):
-    """What a command said."""
+    """The answer of a command."""
 
     exit_code: int
     stdout: str
@@ -18,7 +18,7 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The one sentence that it failed with."""
+        """The one sentence of the error with which the command failed."""
         assert self.exit_code == 1 and "Traceback" not in self.stderr, self.stderr
         lines = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and self.stderr.rstrip().endswith(lines[0]), self.stderr
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def type_command(capsys: pytest.CaptureFixture[str], script: str, *arguments: str) -> Answer:
-    """Run the main of a script, such as "train" or "scripts.evaluate", with these arguments."""
+    """Run `main` of a script, such as "train" or "scripts.evaluate", with the given arguments."""
     main = importlib.import_module(script).main
     before, environment = sys.argv, dict(os.environ)
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A stand-in for the W&B server on this machine: as much of its protocol as a run needs, and ways to fail."""
+"""A fake W&B server on this machine. It has the part of the protocol that a run needs, and it can fail on purpose."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ ANSWERS: dict[str, Any] = {
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Answers runs until `failing` is set: to an HTTP status, or to 0 for no answer at all."""
+    """Answers runs until `failing` is set. The value is an HTTP status, or 0 for no answer at all."""
 
     daemon_threads = True
 
@@ -34,7 +34,7 @@ class WandbServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *args: Any) -> None:
-        """Be quiet where the client has gone."""
+        """Print nothing if the client has gone."""
 
     def inputs(self, operation: str) -> list[dict[str, Any]]:
         """Return the variables of each request for an operation."""
@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: WandbServer
 
     def log_message(self, *args: Any) -> None:
-        """Be quiet."""
+        """Print nothing."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -84,7 +84,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def wandb_server(failing: int | None = None, last_answer: str | None = None, then: int = 500) -> Iterator[WandbServer]:
-    """Serve; fail from the start, or, with the status `then`, after a request whose name contains `last_answer`."""
+    """Run a fake server.
+
+    It fails from the start if `failing` is given. If `last_answer` is given, it fails with the status `then` after a
+    request whose name contains `last_answer`.
+    """
     with WandbServer(failing, last_answer, then) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

@@ -146,7 +146,7 @@ def test_without_a_place_for_the_index_every_process_checks(tmp_path: Path, capl
     (tmp_path / "file").touch()
     train, test = ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "file")).load()
     assert (len(train), len(test)) == (1, 1)
-    assert "checked anew in every process" in caplog.text
+    assert "checked again in every process" in caplog.text
 
 
 def test_splits_have_names(tmp_path: Path) -> None:
