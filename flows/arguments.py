@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class UnknownChoiceError(ValueError):
-    """A choice that there is not."""
+    """A choice that does not exist."""
 
     def __init__(self, option: str, choices: Iterable[str], name: str) -> None:
         super().__init__(f"{option} is one of {', '.join(choices)}; got {name!r}{did_you_mean(name, choices)}")
@@ -27,7 +27,7 @@ def choose(option: str, choices: Mapping[str, T], name: str) -> T:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is nearest to `name`, to be put behind it; nothing if none is near."""
+    """Return a hint to be put behind `name`: the known name that is nearest to it; empty if no known name is near."""
     nearest = get_close_matches(str(name), list(known), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
@@ -43,7 +43,7 @@ def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[in
     """Return (C, H, W) if H and W can be halved `num_halvings` times.
 
     Raises:
-        ValueError: if not; the message states the nearest sizes that can.
+        ValueError: if they cannot; the message states the nearest sizes that can be halved.
     """
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 3 or not all(isinstance(size, int) and size >= 1 for size in sizes):

@@ -12,14 +12,14 @@ from flows.overriding import is_newer
 from flows.pull_back import pull_back
 
 Vjp = tuple[Tensor, Tensor, list[Tensor | None], list[Tensor | None]]
-"""What was rebuilt, and the gradients with respect to `x`, to parameters and to the entries of the context."""
+"""The rebuilt tensor, and the gradients with respect to `x`, to parameters and to the entries of the context."""
 
 
 class Bijection(nn.Module, ABC):
     """An invertible map between images `x` and latents `z`, both `(B, C, H, W)`, with a tractable Jacobian.
 
-    It may depend on a context. A subclass that does not may leave the argument out.
-    A subclass with a `forward` or `inverse` of its own needs no `vjp`: it gets the one that suits all.
+    The map may depend on a context. A subclass that does not depend on one may leave out the argument `context`.
+    A subclass that writes its own `forward` or `inverse` needs no `vjp`: it gets the general one.
     """
 
     channels: int | None = None
@@ -49,7 +49,7 @@ class Bijection(nn.Module, ABC):
             `z` and `log_det` `(B,)` in nats: log|det dz/dx| summed over channels and pixels.
 
         Raises:
-            ValueError: if `x` does not have the expected shape, or if the context lacks what is read of it.
+            ValueError: if `x` does not have the expected shape, or if the context lacks what the map reads.
         """
 
     @abstractmethod
@@ -63,11 +63,11 @@ class Bijection(nn.Module, ABC):
             z: the output of `forward`.
             grad_z: gradient of the loss with respect to `z`, same shape.
             grad_log_det: gradient of the loss with respect to `log_det`, `(B,)`.
-            context: the one that `forward` had.
+            context: the context that `forward` got.
 
         Returns:
-            `x`, and the gradients with respect to it, to each of `parameters()` and to each entry of the context; None
-            for what does not matter or wants none.
+            `x`, and the gradients with respect to `x`, to each of `parameters()` and to each entry of the context. The
+            gradient is None for a tensor that has no influence or requires no gradient.
         """
         with torch.no_grad():
             x = self.inverse(z, *self.read(context))
@@ -75,7 +75,7 @@ class Bijection(nn.Module, ABC):
         return x, grad_x, of_parameters, of_context
 
     def vjp_at(self, x: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: Context | None = None) -> Vjp:
-        """As `vjp`, where `x` is known: it returns `z` in its place."""
+        """Do the same as `vjp` if `x` is known: return `z` in place of `x`."""
         x, context = x.detach().requires_grad_(), detached(context)
         with torch.enable_grad():
             z, log_det = self(x, *self.read(context))
@@ -85,7 +85,7 @@ class Bijection(nn.Module, ABC):
         return z.detach(), grad_x, gradients[: len(parameters)], gradients[len(parameters) :]
 
     def read(self, context: Context | None) -> tuple[Context, ...]:
-        """Return a context as further arguments: none where there is none, or where the map does not take it."""
+        """Return a context as further arguments: none if there is no context, or if the map does not take one."""
         return (context,) if context is not None and self.takes_context else ()
 
     def check_shape(self, x: Tensor) -> None:
@@ -96,7 +96,7 @@ class Bijection(nn.Module, ABC):
 
 
 def detached(context: Context | None) -> Context | None:
-    """Return a context cut off from the graph that it came from, its entries wanting gradients where they did."""
+    """Return a context cut off from its graph; its entries require gradients if they did before."""
     if context is None:
         return None
     return tuple(entry.detach().requires_grad_(entry.requires_grad) for entry in entries(context))

@@ -1,7 +1,7 @@
-"""What a flow is given is checked, with messages that say what to do.
+"""Check the inputs of a flow, with messages that say what to do.
 
-Shapes, dtypes, devices and presence everywhere; values (`check_label_values`, `check_position`) only where nobody
-waits for it, as to look at a value stalls a GPU and ends a compiled graph.
+Shapes, dtypes, devices and presence are checked everywhere. Values (`check_label_values`, `check_position`) are checked
+only where speed does not matter, because reading a value stalls a GPU and ends a compiled graph.
 """
 
 import math
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 PRECISIONS = torch.float32, torch.float64
-"""What a flow may compute in: in less, the noise of bright grey levels rounds away, and bits/dim is no bound."""
+"""Precisions of a flow. In lower ones, the noise of bright grey levels is rounded away, and bits/dim is no bound."""
 
 LABELS = torch.int64, torch.int32
-"""What labels may be."""
+"""The dtypes that labels may have."""
 
 NUM_SEEDS = 2**32
-"""torch's generators tell so many seeds apart: larger ones would repeat the images of smaller ones."""
+"""How many seeds torch's generators tell apart: larger seeds would repeat the images of smaller ones."""
 
 
 def describe(value: Any) -> str:
-    """Return dtype and shape of a tensor, or what else this is."""
+    """Return dtype and shape of a tensor, or a description of any other value."""
     if isinstance(value, int | float | str | None):
         return repr(value)
     kind = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
@@ -41,7 +41,7 @@ def check_precision(parameter: Tensor | None) -> None:
 
 
 def check_place(name: str, given: Tensor, parameter: Tensor | None) -> None:
-    """Raise ValueError unless what is given is on the device of a flow with this parameter and in its precision."""
+    """Raise ValueError unless a tensor is on the device, and in the precision, of a flow with this parameter."""
     if parameter is None:
         return
     if given.device != parameter.device:
@@ -51,7 +51,7 @@ def check_place(name: str, given: Tensor, parameter: Tensor | None) -> None:
 
 
 def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
-    """Raise ValueError unless these are uint8 images of a shape."""
+    """Raise ValueError unless these are uint8 images of this shape."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape[1:] != image_shape:
         expected = f"uint8 images (B, {', '.join(map(str, image_shape))})"
         steps = " and ".join(f"`{step}`" for step in _remedies(images, image_shape))
@@ -62,7 +62,7 @@ def check_images(images: Any, image_shape: tuple[int, int, int]) -> None:
 
 
 def _remedies(images: Any, image_shape: tuple[int, int, int]) -> Iterable[str]:
-    """Return what makes of `images` what was expected, one step after the other, as far as it can be told."""
+    """Return the steps that turn `images` into what was expected, one after the other, as far as they are known."""
     if not isinstance(images, Tensor):
         yield "torch.as_tensor(images)"
     elif images.is_floating_point():
@@ -86,7 +86,7 @@ def _remedies(images: Any, image_shape: tuple[int, int, int]) -> Iterable[str]:
 
 
 def check_label(label: Any, num_classes: int | None, batch: Tensor) -> None:
-    """Raise ValueError unless there is a label for each of a batch where the flow has classes, and none otherwise."""
+    """Raise ValueError unless a flow with classes gets one label per image, and a flow without classes gets none."""
     if num_classes is None:
         if label is not None:
             raise ValueError("this flow was built without classes, num_classes=None: leave label out")
@@ -98,7 +98,7 @@ def check_label(label: Any, num_classes: int | None, batch: Tensor) -> None:
 
 
 def check_condition(condition: Any, condition_shape: Sequence[int] | None, batch: Tensor) -> None:
-    """Raise ValueError unless there is a condition for each of a batch where the flow reads any, and none otherwise."""
+    """Raise ValueError unless a flow that reads conditions gets one per image, and any other flow gets none."""
     if condition_shape is None:
         if condition is not None:
             raise ValueError("this flow was built without a condition, condition_shape=None: leave the condition out")
@@ -113,7 +113,7 @@ def check_condition(condition: Any, condition_shape: Sequence[int] | None, batch
 
 
 def check_label_values(label: Tensor | None, num_classes: int | None) -> None:
-    """Raise ValueError unless all labels are of a class that the flow has."""
+    """Raise ValueError unless every label is a class of the flow."""
     if label is None or num_classes is None:
         return
     least, largest = int(label.min()), int(label.max())
@@ -123,7 +123,7 @@ def check_label_values(label: Tensor | None, num_classes: int | None) -> None:
 
 
 def check_noise(noise: Any, images: Tensor) -> None:
-    """Raise ValueError unless there is a value of noise for each of the images'."""
+    """Raise ValueError unless noise has one value for each value of the images."""
     if not isinstance(noise, Tensor) or noise.dtype not in PRECISIONS or noise.shape != images.shape:
         expected = f"torch.float32 or torch.float64 {tuple(images.shape)}"
         raise ValueError(f"noise has the shape of the images, {expected}, got {describe(noise)}")
@@ -131,10 +131,10 @@ def check_noise(noise: Any, images: Tensor) -> None:
 
 
 def check_position(noise: Any, images: Tensor) -> Tensor:
-    """Return noise, one number or a value for each of the images', as a tensor.
+    """Return noise as a tensor: one number, or one value for each value of the images.
 
     Raises:
-        ValueError: unless it is so, and all of it in [0, 1).
+        ValueError: if noise is neither of these, or if a value is outside [0, 1).
     """
     position = torch.tensor(noise, dtype=torch.float64) if isinstance(noise, Real) else noise
     if not isinstance(position, Tensor) or position.dim() > 0:
@@ -194,7 +194,7 @@ def check_temperature(temperature: Any) -> float:
         number = math.nan
     if not 0 <= number < math.inf:
         raise ValueError(f"temperature is at least 0, got {describe(temperature)}: give one finite number")
-    return abs(number)  # of -0.0, too
+    return abs(number)  # -0.0 becomes 0.0
 
 
 def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:

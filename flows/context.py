@@ -1,11 +1,11 @@
-"""What a conditional flow is given: features and labels that its parts read beside the image."""
+"""The context of a conditional flow: features and labels that its parts read in addition to the image."""
 
 import torch
 from torch import Tensor
 
 Context = Tensor | tuple[Tensor, ...]
-"""One tensor or several. Features `(B, E, 1, 1)` are alike for all pixels, features `(B, E, H, W)` are for parts that
-work at this size, whole numbers `(B,)` are labels. Each part of a flow takes what it reads."""
+"""One tensor or several. Features `(B, E, 1, 1)` are the same for all pixels. Features `(B, E, H, W)` are for parts
+that work at this size. Whole numbers `(B,)` are labels. Each part of a flow takes the entries that it reads."""
 
 
 def entries(context: Context | None) -> tuple[Tensor, ...]:
@@ -19,7 +19,7 @@ def features_at(context: Context | None, x: Tensor, channels: int) -> Tensor:
     """Return the features for a part that works at the size of `x` `(B, C, H, W)`: `(B, E, H, W)`.
 
     Args:
-        context: of which the entry of this size is taken, else the one that is alike for all pixels.
+        context: its entry of this size is taken, or else its entry that is the same for all pixels.
         x: the input of the part.
         channels: E.
 
@@ -40,7 +40,7 @@ def features_at(context: Context | None, x: Tensor, channels: int) -> Tensor:
 
 
 def joined(x: Tensor, context: Context | None, channels: int) -> Tensor:
-    """Return `x` `(B, C, H, W)` with the features of its size behind its channels, as it is if there are 0 of them."""
+    """Return `x` `(B, C, H, W)` with the features of its size behind its channels; unchanged for 0 features."""
     return torch.cat((x, features_at(context, x, channels)), 1) if channels else x
 
 

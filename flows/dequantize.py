@@ -20,7 +20,7 @@ class Dequantize(nn.Module):
     """
 
     noise_name = "uniform"
-    """Of the noise that fills the bins: bounds of different noise are not comparable."""
+    """Name of the noise that fills the bins. Bounds from different kinds of noise are not comparable."""
 
     def __init__(self, num_bits: int = 8) -> None:
         super().__init__()
@@ -34,22 +34,22 @@ class Dequantize(nn.Module):
 
         Args:
             images: uint8 `(B, C, H, W)`.
-            noise: in [0, 1), `(B, C, H, W)`; its dtype is that of the result.
+            noise: in [0, 1), `(B, C, H, W)`; its dtype is the dtype of the result.
 
         Returns:
-            `x` in [-1/2, 1/2), and log_det `(B,)` in nats, that of the map from noise to `x`: the density at
-            `x` plus log_det is, averaged over uniform noise, at most the log-probability of the image.
+            `x` in [-1/2, 1/2), and log_det `(B,)` in nats of the map from noise to `x`. The log density at `x` plus
+            log_det, averaged over uniform noise, is at most the log-probability of the image.
         """
         x = self.place(images, on_grid(noise))
         return x, x.new_full((images.shape[0],), self.log_bin_volume(images))
 
     def place(self, images: Tensor, position: Tensor) -> Tensor:
-        """Return `x` in the bins of uint8 images, each value at its position, from 0, the low end, to below 1."""
+        """Return `x` in the bins of uint8 images, each value at its position in its bin: 0 (the low end) to below 1."""
         grey = torch.div(images, 256 // self.num_grey, rounding_mode="floor").to(position.dtype)
         return (grey + position) / self.num_grey - 0.5
 
     def log_bin_volume(self, images: Tensor) -> float:
-        """Return the log volume of what an image's noise fills, in nats."""
+        """Return the log volume, in nats, of the region that the noise of one image fills."""
         return -images[0].numel() * math.log(self.num_grey)
 
     def inverse(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Dequantize(nn.Module):
 
 
 def in_precision(noise: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return noise in another precision, on the grid before, so that none is rounded up to 1."""
+    """Return noise in another precision; it is put on the grid before, so that no value is rounded up to 1."""
     return noise if noise.dtype == dtype else on_grid(noise).to(dtype)
 
 

@@ -1,4 +1,4 @@
-"""Files that hold a trained flow: `.safetensors` files are for sharing, `.ckpt` files are those of a run."""
+"""Files that hold a trained flow: `.safetensors` files are for sharing, `.ckpt` files belong to a run."""
 
 import json
 import zipfile
@@ -39,9 +39,9 @@ def load(path: str | Path, *, with_provenance: Literal[True]) -> tuple[ImageFlow
 def load(path: str | Path, *, with_provenance: bool = False) -> ImageFlow | tuple[ImageFlow, Provenance | None]:
     """Load a flow, on the CPU and in evaluation mode, from a run's `.ckpt` or from a `.safetensors` file.
 
-    The name of a pretrained flow, such as "fashion_mnist", loads that one. A `.ckpt` gives the averaged weights where
-    the run averaged them. Nothing in the file is executed. With `with_provenance` the flow comes with what the file
-    tells of where it is from, None for a file that tells nothing.
+    The name of a pretrained flow, such as "fashion_mnist", loads that flow. If the run averaged its weights, a `.ckpt`
+    gives the averaged weights. Nothing in the file is executed. With `with_provenance`, also return what the file says
+    about where the flow comes from; None if the file says nothing.
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
@@ -59,9 +59,9 @@ def load(path: str | Path, *, with_provenance: bool = False) -> ImageFlow | tupl
 
 
 def save(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None) -> None:
-    """Write the weights of a flow as safetensors, whole or not at all.
+    """Write the weights of a flow as safetensors, either the complete file or none.
 
-    Its spec, and where it comes from, are in the metadata as JSON.
+    The flow's spec, and where the flow comes from, are in the metadata as JSON.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in flow.state_dict().items()}
     metadata = {"format": "pt", SPEC_KEY: json.dumps(flow.spec)}
@@ -73,7 +73,7 @@ def save(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None
 
 
 def peek(path: str | Path) -> dict[str, Any]:
-    """Return all that is in a `.ckpt`, its tensors left on the disk until they are looked at.
+    """Return everything in a `.ckpt`; its tensors stay on the disk until they are used.
 
     Raises:
         CheckpointError: if it cannot be read.
@@ -86,11 +86,11 @@ def peek(path: str | Path) -> dict[str, Any]:
 
 
 Content = tuple[dict[str, Any], dict[str, Tensor], dict[str, Any] | None]
-"""The arguments of `flows.build`, the weights, and where they come from."""
+"""The arguments of `flows.build`, the weights, and where the flow comes from."""
 
 
 def read_ckpt(path: str | Path) -> Content:
-    """Return what a `.ckpt` holds, all of it read and its checksums compared.
+    """Return the content of a `.ckpt`, after reading all of it and comparing its checksums.
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
@@ -101,7 +101,7 @@ def read_ckpt(path: str | Path) -> Content:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or cut short ({first_line(error)}): take another one") from error
-    except Exception as error:  # the unpickler meets bytes of any kind
+    except Exception as error:  # damaged bytes can raise any error in the unpickler
         raise CheckpointError(
             f"{path} is no checkpoint of this project, or it holds objects that could run code, which are not loaded"
         ) from error
@@ -118,7 +118,7 @@ def read_ckpt(path: str | Path) -> Content:
 
 
 def _check_sums(path: str | Path) -> None:
-    """Raise CheckpointError if the bytes of a checkpoint are not those that were written; torch does not look."""
+    """Raise CheckpointError if the bytes of a checkpoint differ from what was written; torch does not check this."""
     if zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -147,7 +147,7 @@ def _read_safetensors(path: str | Path) -> Content:
 
 
 def _json_object(path: str | Path, metadata: dict[str, str], key: str) -> dict[str, Any]:
-    """Return an object that the metadata of a file has under a key, an empty one where there is none."""
+    """Return the object that the metadata of a file has under a key; an empty one if there is none."""
     try:
         return dict(json.loads(metadata.get(key, "{}")))
     except (ValueError, TypeError) as error:
@@ -157,7 +157,7 @@ def _json_object(path: str | Path, metadata: dict[str, str], key: str) -> dict[s
 
 
 def _mismatch(spec: dict[str, Any], error: Exception, provenance: Provenance | None) -> str:
-    """Return what to do about a file that this program cannot make a flow of."""
+    """Return what to do about a file from which this program cannot build a flow."""
     if isinstance(error, UnknownChoiceError) and error.name in spec.values():
         return (
             f"is a flow with the {error.option} {error.name!r}, which is not known here ({error}): if it is your own, "
@@ -173,19 +173,19 @@ def _mismatch(spec: dict[str, Any], error: Exception, provenance: Provenance | N
 
 
 def meant(path: Path, *names: str) -> str:
-    """Return a hint at what stands in the same folder, or at a name, which a path that does not exist may mean."""
+    """Return a hint for a path that does not exist: a file in the same folder, or a name, that may be meant."""
     beside = [str(found) for found in path.parent.glob("[!.]*") if found.suffix in (".ckpt", ".safetensors", "")]
     cut_short = [found for found in beside if found.startswith(f"{path}.")]
     return f" (did you mean {cut_short[0]!r}?)" if cut_short else did_you_mean(str(path), [*names, *beside])
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, its type where it says nothing."""
+    """Return the first line of an error's message, or the error's type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _check_file(path: str | Path) -> None:
-    """Raise CheckpointError unless the path is that of a file with something in it."""
+    """Raise CheckpointError unless the path is a file that is not empty."""
     path, names = Path(path), " or ".join(PRETRAINED)
     advice = f"give the path of a .ckpt or .safetensors file, as in outputs/RUN_ID, or the name {names}"
     if not path.exists():

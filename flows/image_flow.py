@@ -1,4 +1,4 @@
-"""What users hold: a normalising flow from 8-bit images to standard normal latents."""
+"""The class that users work with: a normalising flow from 8-bit images to standard normal latents."""
 
 import logging
 import math
@@ -38,20 +38,20 @@ class ImageFlow(nn.Module):
         multiscale: continuous to latents.
         num_classes: number of labels of a class-conditional flow, else None.
         condition_shape: (C, H, W) of the images that the flow is conditioned on, else None.
-        context_net: makes features of labels and condition that the parts of the flow read, else None.
+        context_net: makes features of labels and condition, which the parts of the flow read; None if there are none.
     """
 
     spec: dict[str, Any]
     """`name` and arguments for `flows.build`; plain data, set by `flows.build`."""
 
     memory_flat = False
-    """Whether it trains in memory that does not grow with its depth; set by `flows.build`."""
+    """Whether the flow trains in memory that does not grow with its depth; set by `flows.build`."""
 
     initialized = False
-    """Whether its starting point is set, by `flows.initialize` or by all the weights of another flow."""
+    """Whether the flow's starting point is set, by `flows.initialize` or by loading all the weights of another flow."""
 
     warned = False
-    """Whether it was told that it is not initialised."""
+    """Whether the warning that the flow is not initialised was given."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ImageFlow(nn.Module):
         return self.log_prob(images, label, noise, condition)
 
     def context(self, label: Tensor | None = None, condition: Tensor | None = None) -> Context | None:
-        """Return what `multiscale` is given: labels, and features of labels and condition; None for nothing."""
+        """Return the context of `multiscale`: labels, and features of labels and condition; None if there are none."""
         features = () if self.context_net is None else self.context_net(label, condition)
         return (*features, *(() if label is None else (label,))) or None
 
@@ -104,20 +104,20 @@ class ImageFlow(nn.Module):
         noise: Tensor | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """Return log p(x) + log_det of noise to x, whose mean over noise bounds log P(image) from below.
+        """Return log p(x) + log_det of the map from noise to x; its mean over noise is at most log P(image).
 
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
             noise: dequantization noise in [0, 1), `(B, C, H, W)`; drawn from torch's generator if None.
-            condition: uint8 `(B, C', H', W')`, the images that the flow is conditioned on, if it is.
+            condition: uint8 `(B, C', H', W')`, for a flow that is conditioned on images.
 
         Returns:
             `(B,)`, nats.
 
         Raises:
-            ValueError: if an argument is not as above, or if the flow is not in float32 or float64. Whether
-                labels are of a class and noise is in [0, 1) is not looked at, as a GPU would have to wait.
+            ValueError: if an argument is not as above, or if the flow is not in float32 or float64. Whether labels are
+                classes of the flow and noise is in [0, 1) is not checked, because a GPU would have to wait.
         """
         self.check(images, label, condition)
         self.warn_unless_initialized(images)
@@ -136,7 +136,7 @@ class ImageFlow(nn.Module):
         noise: Tensor | float = 0.5,
         condition: Tensor | None = None,
     ) -> list[Tensor]:
-        """Return the latents of images, finest first; of the centres of their bins unless `noise` is given.
+        """Return the latents of images, finest first; without `noise`, those of the centres of the images' bins.
 
         Args:
             images: uint8 `(B, C, H, W)`.
@@ -186,13 +186,13 @@ class ImageFlow(nn.Module):
         label: Tensor | None = None,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """Draw one image a seed.
+        """Draw one image per seed.
 
         Args:
-            seeds: one whole number an image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch, on
+            seeds: one whole number per image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch, on
                 any device.
-            temperature: factor on the standard deviation of all latents (Glow, section 6); 0 gives the image of
-                the prior's mode, which is the most probable image only of a flow that keeps volume.
+            temperature: factor on the standard deviation of all latents (Glow, section 6). 0 gives the image of the
+                prior's mode. This is the most probable image only if the flow preserves volume.
             label: `(B,)` int64 for a class-conditional flow.
             condition: as for `log_prob`, one image for each seed.
 
@@ -215,7 +215,7 @@ class ImageFlow(nn.Module):
         return draw_latents(seeds, self.latent_shapes, next(self.parameters(), torch.empty(())))
 
     def warn_unless_initialized(self, images: Tensor) -> None:
-        """Warn, once, of a flow whose data-dependent layers start from anywhere; without values all do."""
+        """Warn, once, if the data-dependent layers were never initialised; not for images without values (meta)."""
         if self.initialized or self.warned or torch.compiler.is_compiling() or images.is_meta:
             return
         self.warned = True
@@ -228,6 +228,6 @@ class ImageFlow(nn.Module):
 
 
 def note_loaded(flow: Any, incompatible_keys: Any) -> None:
-    """Note that a flow has got all the weights of another one; a hook of `load_state_dict`."""
+    """Note that a flow got all the weights of another flow; a hook of `load_state_dict`."""
     if not incompatible_keys.missing_keys:
         flow.initialized = True

@@ -17,13 +17,13 @@ class DataDependent(ABC):
 
 @torch.no_grad()
 def initialize(module: nn.Module, *args: Tensor | None, **kwargs: Tensor | None) -> None:
-    """Run `module(*args, **kwargs)` once, letting every DataDependent part set itself just before its own turn.
+    """Run `module(*args, **kwargs)` once; every DataDependent part sets its parameters just before it runs.
 
-    Nothing lazy is left behind: `forward` never initialises, so a loaded model is never initialised again. That it was
-    done stands in the flow's attribute `initialized`. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
+    `forward` itself never initialises, so a loaded model is never initialised again. The flow's attribute `initialized`
+    records that initialisation was done. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
 
     Raises:
-        ValueError: if there is no image to do it on.
+        ValueError: if there is no image to initialise on.
     """
     hooks = [part.register_forward_pre_hook(start) for part in module.modules() if isinstance(part, DataDependent)]
     parts: list[Any] = list(module.modules())
@@ -42,7 +42,7 @@ def initialize(module: nn.Module, *args: Tensor | None, **kwargs: Tensor | None)
 
 
 def start(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Let a part set itself; a hook."""
+    """Let a part set its parameters; a hook."""
     assert isinstance(part, DataDependent)
     if len(inputs[0]) == 0:
         raise ValueError("initialisation takes at least one image, got none")

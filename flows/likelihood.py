@@ -11,7 +11,7 @@ from flows.noise import uniform_noise
 
 
 def bits_per_dim(log_prob: Tensor, num_dims: int) -> Tensor:
-    """Turn nats an image into bits per dimension: -log_prob / (C * H * W * ln 2)."""
+    """Turn nats per image into bits per dimension: -log_prob / (C * H * W * ln 2)."""
     return -log_prob / (num_dims * math.log(2))
 
 
@@ -31,7 +31,7 @@ def draw_log_probs(
         flow: the model.
         images: uint8 `(B, C, H, W)`.
         label: `(B,)` int64 for a class-conditional flow, else None.
-        index: `(B,)` int64, row of each image in its set: the noise is a function of (seed, draw, index), so
+        index: `(B,)` int64, row of each image in its set. The noise is a function of (seed, draw, index), so
             neither batch size nor number of ranks changes the value.
         num_draws: S.
         seed: of the noise.
@@ -56,7 +56,7 @@ def mean_bits_per_dim(log_probs: Tensor, num_dims: int) -> Tensor:
 def importance_weighted_bits_per_dim(log_probs: Tensor, num_dims: int) -> Tensor:
     """Return the importance-weighted bound of each image, `(B,)`, from `(S, B)` log_probs.
 
-    -log mean exp over the draws, tighter than `mean_bits_per_dim` and tending to the discrete bits/dim as S
-    grows (Burda et al. 2016). Not comparable with the plain bound that papers report.
+    This is -log mean exp over the draws. It is tighter than `mean_bits_per_dim`, and tends to the discrete bits/dim as
+    S grows (Burda et al. 2016). It is not comparable with the plain bound that papers report.
     """
     return bits_per_dim(torch.logsumexp(log_probs, 0) - math.log(len(log_probs)), num_dims)

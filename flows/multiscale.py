@@ -19,13 +19,13 @@ class Multiscale(nn.Module):
     All latents are standard normal under the model, so temperature and interpolation need no special case.
 
     Args:
-        levels: one bijection a level, finest first.
+        levels: one bijection per level, finest first.
         splits: one less than levels.
-        top: the prior of what is left.
-        latent_shapes: (C, H, W) of each latent, finest first; None where nothing is split off.
+        top: the prior of the channels that remain after the last level.
+        latent_shapes: (C, H, W) of each latent, finest first; may be None if nothing is split off.
 
     Raises:
-        ValueError: if latent_shapes are not given, or not one for each level, where there are splits.
+        ValueError: if there are splits and latent_shapes is missing, or if it does not have one shape per level.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Multiscale(nn.Module):
 
         Args:
             x: `(B, C, H, W)`.
-            context: what the flow is given; see `flows.context`.
+            context: the context of the flow; see `flows.context`.
 
         Returns:
-            `zs`, one latent `(B, C_l, H_l, W_l)` a level, finest first, and log_det `(B,)` in nats.
+            `zs`, one latent `(B, C_l, H_l, W_l)` per level, finest first, and log_det `(B,)` in nats.
         """
         *levels, last = self.levels
         zs = []
@@ -107,7 +107,7 @@ def draw_latents(seeds: Iterable[int], latent_shapes: Sequence[tuple[int, int, i
     Args:
         seeds: one whole number for each image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch.
         latent_shapes: (C, H, W) of each latent, finest first.
-        like: whose device and precision the latents get.
+        like: a tensor; the latents get its device and precision.
 
     Raises:
         ValueError: if seeds are not as above.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def uniform_noise(index: Tensor, shape: Sequence[int], *, seed: int, stream: int) -> Tensor:
-    """Return uniform noise for images, each image's noise depending on its own index only.
+    """Return uniform noise for images; the noise of an image depends only on the index of that image.
 
     A counter-based generator (Salmon et al. 2011) with the finalizer of SplitMix64 (Steele et al. 2014):
     batches, ranks and resumed runs get the same noise for the same image.
@@ -47,7 +47,7 @@ _MIX_2 = _signed(0x94D049BB133111EB)
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
-    """Shift right with zeros coming in, as int64 lacks."""
+    """Shift right and fill up with zeros; for int64, torch has no such shift."""
     return (z >> bits) & (2 ** (64 - bits) - 1)
 
 

@@ -2,7 +2,7 @@
 
 
 def is_newer(cls: type, name: str, *, than: str) -> bool:
-    """Return whether a class overrides the method `name` and leaves `than`, which was written for another `name`."""
+    """Return whether a class overrides the method `name` but inherits `than`, which was written for another `name`."""
 
     def depth(method: str) -> int:
         return next(place for place, base in enumerate(cls.__mro__) if method in vars(base))

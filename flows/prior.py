@@ -31,10 +31,10 @@ class Split(nn.Module):
         channels: C of the image, even.
         conditioner: maps the kept half `(B, C/2, H, W)` to mean and log sigma of the other, `(B, C, H, W)`
             (Glow's learned prior); None for N(0, I).
-        context_channels: E of the features that the conditioner reads behind those; 0 for none.
+        context_channels: E, the number of features that the conditioner reads after the kept half; 0 for none.
 
     Raises:
-        ValueError: if channels are odd, or if there are features and no conditioner to read them.
+        ValueError: if the number of channels is odd, or if there are features and no conditioner to read them.
     """
 
     def __init__(self, channels: int, conditioner: nn.Module | None = None, context_channels: int = 0) -> None:
@@ -72,11 +72,11 @@ class TopPrior(nn.Module):
 
     Args:
         shape: (C, H, W) of the latents.
-        kind: "position" learns a mean and a sigma for every entry, "channel" one for each channel (Glow's
-            learned top prior), "standard" none: N(0, I).
-        num_classes: number of labels of a class-conditional prior (Glow's `ycond`), which adds to them an
-            embedding of the label, for every entry or for each channel alike; None for none.
-        context_channels: E of the features that mean and sigma depend on, through a convolution; 0 for none.
+        kind: "position" learns a mean and a sigma for every entry, "channel" learns them for each channel (Glow's
+            learned top prior), "standard" learns nothing: N(0, I).
+        num_classes: number of labels of a class-conditional prior (Glow's `ycond`); None for none. An embedding of the
+            label is added to mean and log sigma, for every entry or for each channel in the same way.
+        context_channels: E, the number of features that mean and sigma depend on through a convolution; 0 for none.
     """
 
     KINDS = ("position", "channel", "standard")
@@ -112,10 +112,10 @@ class TopPrior(nn.Module):
         return eps if h is None else unstandardize(eps, h)
 
     def mean_and_log_sigma(self, x: Tensor, context: Context | None) -> Tensor | None:
-        """Return those of `x` or `eps`, `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
+        """Return mean and log sigma for `x` or `eps`, `(B or 1, 2C, H or 1, W or 1)`, or None for N(0, I).
 
         Raises:
-            ValueError: if a class-conditional prior does not get one label an image.
+            ValueError: if a class-conditional prior does not get one label per image.
         """
         terms = [] if self.bias is None else [self.bias[None]]
         if self.embedding is not None:

@@ -1,29 +1,29 @@
-"""Where a trained flow comes from, as its file tells."""
+"""Where a trained flow comes from, as its file says."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 PROVENANCE_KEY = "provenance"
-"""Where a checkpoint, or the metadata of a safetensors file, keeps it."""
+"""The key of the provenance in a checkpoint, or in the metadata of a safetensors file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made a flow, and how good it is.
+    """How a flow was made, and how good it is.
 
     Args:
         version: of this project.
-        git_commit: of its code, marked where files differed from it; None outside a git checkout.
+        git_commit: of its code, marked if files differed from that commit; None outside a git checkout.
         data: the source of the images, with its settings, as text.
-        class_names: what the labels 0, 1, ... mean, where the source says so.
-        split: "val" or "test", of which the figures below are; None before the first validation, as are these.
-        num_images: of the split.
+        class_names: what the labels 0, 1, ... mean, if the source says so.
+        split: "val" or "test": where the figures below were measured; all are None before the first validation.
+        num_images: number of images in the split.
         bits_per_dim: mean over the images of the split.
-        standard_error: of that mean; None of one image.
-        num_draws: of noise, each image.
-        noise: its kind, "uniform" or "variational".
-        noise_seed: its seed.
+        standard_error: of that mean; None for a single image.
+        num_draws: number of noise draws per image.
+        noise: kind of the noise, "uniform" or "variational".
+        noise_seed: seed of the noise.
     """
 
     version: str = "unknown"
@@ -40,25 +40,25 @@ class Provenance:
 
     @property
     def origin(self) -> str:
-        """Return which code wrote it."""
+        """Return which code wrote the flow."""
         return f"version {self.version}, commit {self.git_commit or 'unknown'}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the provenance as plain data."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Provenance":
-        """Return it from plain data; what only another version of this project knows is left out."""
+        """Return a provenance from plain data; keys that only another version of this project knows are left out."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
 def check_class_names(model: Sequence[str] | None, data: Sequence[str] | None) -> None:
-    """Check that the labels of a model and of data mean the same, as far as both say what they mean.
+    """Check that the labels of a model and of data mean the same, if both say what their labels mean.
 
     Raises:
-        ValueError: if not.
+        ValueError: if the meanings differ.
     """
     if model is not None and data is not None and list(model) != list(data):
         raise ValueError(

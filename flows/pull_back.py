@@ -1,4 +1,4 @@
-"""Gradients by hand: those of parts of a graph, where the whole is not kept."""
+"""Gradients by hand: through parts of a graph, where the whole graph is not kept."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def pull_back(outputs: Sequence[Tensor], gradients: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor | None]:
     """Return the gradients with respect to `inputs`, given those with respect to `outputs`.
 
-    None for inputs that want none; outputs that depend on nothing trainable are left out.
+    The gradient is None for an input that requires none. Outputs that depend on nothing trainable are left out.
     """
     pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
     wanted = [place for place, tensor in enumerate(inputs) if tensor.requires_grad]

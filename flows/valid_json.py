@@ -1,4 +1,4 @@
-"""JSON that every program reads."""
+"""JSON that every program can read."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> str:
-    """Return JSON, null in place of numbers that it lacks: NaN and the infinities."""
+    """Return JSON, with null in place of the numbers that JSON does not have: NaN and the infinities."""
     return json.dumps(_finite(value), indent=2, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""Dequantization noise that a flow of its own shapes to each image."""
+"""Dequantization noise that a second flow shapes for each image."""
 
 import math
 from collections.abc import Callable
@@ -18,22 +18,22 @@ from flows.networks.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain
 
 
 class VariationalDequantize(Dequantize):
-    """Spread each grey level over its bin by a flow that has seen the image, trained together with the model.
+    """Spread each grey level over its bin by a flow that reads the image and is trained together with the model.
 
-    Uniform noise goes through logit, squeeze, a scale and a shift that the image sets, couplings that read image and
-    noise, and through the sigmoid back into its bin. The bound that this gives is another one than that of uniform
-    noise, mostly tighter, and to be reported so. Sampling does without. (Flow++: Ho et al. 2019, arXiv:1902.00275,
-    section 3.1.)
+    Uniform noise goes through logit, squeeze, and a scale and a shift that depend on the image. Then it goes through
+    couplings that read image and noise, and through the sigmoid back into its bin. This gives another bound than
+    uniform noise, mostly a tighter one, and must be reported as such. Sampling does not need it. (Flow++: Ho et al.
+    2019, arXiv:1902.00275, section 3.1.)
 
     Args:
         num_bits: as for `Dequantize`.
         image_shape: (C, H, W), with H and W even.
-        num_couplings: of the noise's flow.
-        hidden_channels: width of its networks.
-        context_channels: features of the image that they read, at half its height and width.
+        num_couplings: number of couplings in the flow of the noise.
+        hidden_channels: width of the networks in these couplings.
+        context_channels: number of image features that the networks read, at half the image's height and width.
 
     Raises:
-        ValueError: if num_bits is out of range, or H or W odd.
+        ValueError: if num_bits is out of range, or if H or W is odd.
     """
 
     noise_name = "variational"
@@ -67,11 +67,11 @@ class VariationalDequantize(Dequantize):
         )
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Dequantize.forward`: `x` lies in the image's bins whatever the parameters are."""
-        return self.fill(images, on_grid(noise) + 0.5 / GRID)  # never 0, of which there is no logit
+        """Do the same as `Dequantize.forward`: `x` lies in the image's bins for any values of the parameters."""
+        return self.fill(images, on_grid(noise) + 0.5 / GRID)  # never 0, which has no logit
 
     def fill(self, images: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, for noise strictly between 0 and 1, of which it is a smooth function."""
+        """Do the same as `forward` for noise strictly between 0 and 1; the result is a smooth function of the noise."""
         low_ends = self.place(images, torch.zeros_like(uniform))
         context = self.context(self.squeeze(low_ends)[0]).to(uniform.dtype)
 
@@ -83,7 +83,7 @@ class VariationalDequantize(Dequantize):
             log_dets.append(log_det)
         log_dets.append((F.logsigmoid(y) + F.logsigmoid(-y)).sum((1, 2, 3)))
 
-        part = 1 - 1 / GRID  # of the bin, so that rounding never leads into the next
+        part = 1 - 1 / GRID  # part of the bin that is used, so that rounding never leads into the next bin
         x = self.place(images, part * self.squeeze.inverse(y).sigmoid())
         log_volume = self.log_bin_volume(images) + images[0].numel() * math.log(part)
         return x, torch.stack(log_dets).sum(0) + log_volume

@@ -14,13 +14,13 @@ from flows.memory.memory_flat import memory_flat
 
 
 class Chain(Bijection):
-    """The composition of bijections, applied in the order given; matrices of channels are computed all together."""
+    """The composition of bijections, applied in the order given; their matrices are computed together."""
 
     memory_flat = False
-    """Whether training keeps the ends alone and rebuilds what is between, going back (see `memory_flat`)."""
+    """Whether training keeps only input and output, and the backward pass rebuilds the rest (see `memory_flat`)."""
 
     drift: Tensor | None = None
-    """How far what the last backward pass rebuilt was from the truth, where it had gone furthest; None before."""
+    """Largest error of the last tensor that the last backward pass rebuilt; None before the first such pass."""
 
     def __init__(self, *bijections: Bijection) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Chain(Bijection):
         return memory_flat(self.bijections, x, context, prepared, self.note_drift)
 
     def note_drift(self, drift: Tensor) -> None:
-        """Keep how far the last backward pass was off, for those who watch it."""
+        """Keep the error of the last backward pass, so that it can be watched."""
         self.drift = drift
 
     def compose(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ class Chain(Bijection):
         return x, torch.stack(log_dets).sum(0)
 
     def prepare(self, x: Tensor) -> dict[Bijection, tuple[WeightAndBias, Tensor]]:
-        """Return what `transform` takes, computed together, of layers that no hooks want called by themselves."""
+        """Return the arguments of `transform`, computed together, for all layers that are not hooked (`is_hooked`)."""
         layers = [layer for layer in run_as_matrices(self.bijections) if not is_hooked(layer)]
         return dict(zip(layers, zip(affines(layers, x), log_abs_dets(layers, x), strict=True), strict=True))
 
@@ -73,14 +73,14 @@ class Chain(Bijection):
         for bijection in reversed(self.bijections):
             z, grad_z, of_parameters, of_entries = bijection.vjp(z, grad_z, grad_log_det, *bijection.read(context))
             for parameter, gradient in zip(bijection.parameters(), of_parameters, strict=True):
-                gradients[parameter] = plus(gradients[parameter], gradient)  # it may stand in another place, too
+                gradients[parameter] = plus(gradients[parameter], gradient)  # it may be used in another place, too
             if of_entries:
                 of_context = list(map(plus, of_context, of_entries))
         return z, grad_z, list(gradients.values()), of_context
 
 
 def plus(known: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    """Return the sum of two gradients, either of which may be none."""
+    """Return the sum of two gradients, where None means that there is no gradient."""
     if known is None or gradient is None:
         return gradient if known is None else known
     return known + gradient

@@ -13,15 +13,15 @@ from flows.pull_back import pull_back
 
 
 class Coupling(Bijection):
-    """Leave one part of the image alone and map the other elementwise, steered by a network of the first.
+    """Keep one part of the image and map the other part elementwise, steered by a network that reads the first part.
 
     Args:
         channels: C of the image.
-        mask: which part conditions.
+        mask: which part is kept and conditions the other.
         elementwise: the map of the other part.
         make_conditioner: `(in_channels, out_channels) -> network`; the only place where autocast may lower
             the precision.
-        context_channels: E of the features that the network reads, too; 0 for none.
+        context_channels: E, the number of features that the network also reads; 0 for none.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Coupling(Bijection):
         return self.mask.merge(z1, self.elementwise.inverse(z2, self.steer(z1, context)))
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: Context | None = None) -> Vjp:
-        """As `Bijection.vjp`, with a single evaluation of the conditioner: it reads the part that stays."""
+        """Do the same as `Bijection.vjp` with one evaluation of the conditioner, which reads the unchanged part."""
         of_parts = [*self.elementwise.parameters(), *self.conditioner.parameters()]
-        if len(of_parts) != len(list(self.parameters())):  # some are shared, or elsewhere, as in a mask
+        if len(of_parts) != len(list(self.parameters())):  # some are shared, or in another part, such as the mask
             return super().vjp(z, grad_z, grad_log_det, context)
         z1, z2 = self.mask.split(z.detach())
         grad_z1, grad_z2 = self.mask.split(grad_z)

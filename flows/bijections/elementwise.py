@@ -13,13 +13,13 @@ from flows.overriding import is_newer
 from flows.pull_back import pull_back
 
 ElementwiseVjp = tuple[Tensor, Tensor, Tensor, list[Tensor | None]]
-"""What was rebuilt, and the gradients with respect to `x`, `raw` and parameters."""
+"""The rebuilt `x`, and the gradients with respect to `x`, `raw` and parameters."""
 
 
 class ElementwiseMap(nn.Module):
     """An invertible map of each entry of `x`, steered by `raw`: `num_raw` times the channels of `x`.
 
-    A subclass with a `forward` or `inverse` of its own needs no `vjp`: it gets the one that suits all.
+    A subclass that writes its own `forward` or `inverse` needs no `vjp`: it gets the general one.
     """
 
     num_raw: int
@@ -47,10 +47,10 @@ class ElementwiseMap(nn.Module):
             z: the output of `forward`.
             raw: its second input.
             grad_z: gradient of the loss with respect to `z`.
-            grad_log_derivative: and with respect to log|dz/dx|.
+            grad_log_derivative: gradient of the loss with respect to log|dz/dx|.
 
         Returns:
-            `x`, the gradients with respect to it and to `raw`, and those with respect to each of `parameters()`.
+            `x`, the gradients with respect to `x` and `raw`, and the gradients with respect to each of `parameters()`.
         """
         with torch.no_grad():
             x = self.inverse(z, raw)
@@ -125,9 +125,9 @@ class ShiftedAffine(Affine):
 class MixtureLogistic(Affine):
     """z = logit(F(x)) * scale + shift, with F the distribution function of a mixture of logistics (Flow++).
 
-    It can stretch some values and press others, where an affine map treats all alike (Ho et al. 2019, arXiv:1902.00275,
-    section 3.2). `raw` has shift, scale, then weights, means and log widths of the components. The inverse is a
-    bisection, as F has none in closed form.
+    It can stretch some values and compress others, while an affine map treats all values the same (Ho et al. 2019,
+    arXiv:1902.00275, section 3.2). `raw` has shift, scale, then weights, means and log widths of the components. The
+    inverse is a bisection, because F has no inverse in closed form.
 
     Args:
         scale: as for `Affine`.
@@ -137,7 +137,7 @@ class MixtureLogistic(Affine):
     exact_inverse = False
 
     NUM_BISECTIONS = 60
-    """Beyond the precision of float64."""
+    """Number of bisection steps, more than the precision of float64 needs."""
 
     def __init__(self, scale: nn.Module, num_components: int = 4) -> None:
         super().__init__(scale)
@@ -153,7 +153,7 @@ class MixtureLogistic(Affine):
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         (logits, means, log_widths), affine = self._parts(z, raw)
         y = super().inverse(z, affine)
-        of_components = means + log_widths.exp() * y[:, None]  # F lies between the least and the largest of its parts
+        of_components = means + log_widths.exp() * y[:, None]  # F lies between its least and its largest component
         low, high = of_components.amin(1), of_components.amax(1)
         for _ in range(self.NUM_BISECTIONS):
             middle = 0.5 * (low + high)
@@ -175,8 +175,9 @@ def _logit_of_mixture(
 ) -> tuple[Tensor, Tensor]:
     """Return y = logit(F(x)) and, if asked for, log dy/dx, else y again.
 
-    All in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width, and likewise for
-    1 - F by sigmoid(-t) and for F' by sigmoid(t) sigmoid(-t) / width; the weights' sum cancels but in F'.
+    All is computed in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width. For 1 - F,
+    sigmoid(t) is replaced by sigmoid(-t), and for F' by sigmoid(t) sigmoid(-t) / width. The sum of the weights cancels,
+    except in F'.
     """
     t = (x[:, None] - means) * (-log_widths).exp()
     below = logits + F.logsigmoid(t)

@@ -1,4 +1,4 @@
-"""Bijections that mix channels linearly, the same at every pixel: they fold into one 1x1 convolution."""
+"""Bijections that mix channels linearly, in the same way at every pixel: they fold into one 1x1 convolution."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,14 +15,14 @@ from flows.overriding import is_newer
 from flows.pull_back import pull_back
 
 AS_MATRIX = ("forward", "transform", "inverse", "apply_affine", "vjp", "vjp_through")
-"""What a layer that runs as a matrix has from `ChannelLinear`."""
+"""The methods that a layer must have from `ChannelLinear` to run as a matrix."""
 
 WeightAndBias = tuple[Tensor, Tensor]
 """`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off on the device of `x`, where it has any (the meta device has none)."""
+    """Switch autocast off on the device of `x`, if the device has autocast (the meta device has none)."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
@@ -30,17 +30,18 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 class ChannelLinear(Bijection):
     """`z = W x + b` at every pixel, with `W` a `(C, C)` matrix.
 
-    A subclass writes `matrix`, for one layer; all else goes by that. Matrices stay at the precision of the parameters
-    under autocast, and are inverted in float64.
+    A subclass writes `matrix`, for one layer; everything else is computed from it. Under autocast, matrices stay at the
+    precision of the parameters. They are inverted in float64.
 
-    The matrices of several layers of one kind are asked for together. A subclass may write `affine` in place of
-    `matrix` and compute them so, which takes far fewer operators than each by itself. A subclass with a `matrix` or an
-    `affine` of its own inherits no `affine`, `matrix`, `log_abs_det`, `forward` or `inverse` that was written for
-    another one: it gets those that go by its own.
+    The matrices of several layers of one kind are requested together. A subclass may write `affine` in place of
+    `matrix` and compute them together, which takes far fewer operators than one after the other.
+
+    A subclass that writes its own `matrix` or `affine` inherits no `affine`, `matrix`, `log_abs_det`, `forward` or
+    `inverse` that was written for another matrix. It gets versions that use its own matrix.
     """
 
     runs_as_matrix: bool
-    """Whether the layer does nothing but apply its matrix, so that a chain may do so in its place."""
+    """Whether the layer only applies its matrix, so that a chain may apply the matrix instead."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -57,7 +58,7 @@ class ChannelLinear(Bijection):
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What layers whose matrices are computed together have in common."""
+        """A key that is equal for all layers whose matrices are computed together."""
         return type(self), self if self.channels is None else self.channels
 
     def matrix(self) -> Tensor | WeightAndBias:
@@ -71,7 +72,7 @@ class ChannelLinear(Bijection):
 
     @classmethod
     def log_abs_det(cls, layers: Sequence[Any]) -> Tensor:
-        """Return log|det W| `(N,)` of N layers of this kind, in nats a pixel."""
+        """Return log|det W| `(N,)` of N layers of this kind, in nats per pixel."""
         weights, _ = cls.affine(layers)
         return torch.linalg.slogdet(weights.double()).logabsdet.to(weights.dtype)
 
@@ -80,7 +81,7 @@ class ChannelLinear(Bijection):
         return self.transform(x, affine, log_abs_det)
 
     def transform(self, x: Tensor, affine: WeightAndBias, log_abs_det: Tensor) -> tuple[Tensor, Tensor]:
-        """Do what `forward` does, given what it computes from the parameters."""
+        """Do what `forward` does, given what `forward` computes from the parameters."""
         return self.apply_affine(x, affine), (x.shape[2] * x.shape[3] * log_abs_det).expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
@@ -105,10 +106,10 @@ class ChannelLinear(Bijection):
     def vjp_through(
         self, affine: WeightAndBias, inverse: WeightAndBias, z: Tensor, grad_z: Tensor, grad_log_det: Tensor
     ) -> tuple[Tensor, Tensor, WeightAndBias]:
-        """Do what `vjp` does, the matrices given, as far as the gradient with respect to these.
+        """Do what `vjp` does, given the matrices, but return the gradients with respect to the matrices.
 
-        It takes no second forward pass: the gradients of a linear map are products of matrices, and that of log|det W|
-        is the transpose of W^-1.
+        No second forward pass is needed: the gradients of a linear map are products of matrices, and the gradient of
+        log|det W| is the transpose of W^-1.
         """
         with torch.no_grad(), full_precision(z):
             x = self.apply_affine(z, inverse)
@@ -122,7 +123,7 @@ class ChannelLinear(Bijection):
 def of_several(
     matrix: Callable[[Any], Tensor | WeightAndBias],
 ) -> Callable[[Sequence[ChannelLinear]], tuple[Tensor, Tensor]]:
-    """Return the `affine` that asks for one `matrix` after the other."""
+    """Return an `affine` that calls `matrix` for one layer after the other."""
 
     def affine(layers: Sequence[ChannelLinear]) -> tuple[Tensor, Tensor]:
         made = [matrix(layer) for layer in layers]
@@ -136,7 +137,7 @@ def of_several(
 def of_one(
     affine: Callable[[Sequence[ChannelLinear]], tuple[Tensor, Tensor]],
 ) -> Callable[[ChannelLinear], WeightAndBias]:
-    """Return the `matrix` that asks for the `affine` of one layer."""
+    """Return a `matrix` that calls `affine` for one layer."""
 
     def matrix(layer: ChannelLinear) -> WeightAndBias:
         (weight,), (bias,) = affine([layer])
@@ -146,7 +147,7 @@ def of_one(
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Return the pixels of `x` `(B, C, H, W)` as rows `(B * H * W, C)`: a view where `x` is in channels_last."""
+    """Return the pixels of `x` `(B, C, H, W)` as rows `(B * H * W, C)`: a view if `x` is in channels_last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -157,27 +158,27 @@ def as_image(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def run_as_matrices(bijections: Sequence[Bijection]) -> list[ChannelLinear]:
-    """Return those of the bijections that run as matrices."""
+    """Return the bijections that run as matrices."""
     return [layer for layer in bijections if isinstance(layer, ChannelLinear) and layer.runs_as_matrix]
 
 
 def affines(layers: Sequence[ChannelLinear], x: Tensor) -> list[WeightAndBias]:
-    """Return the matrices of all layers, computed together as far as these are of one kind, on the device of `x`."""
+    """Return the matrices of all layers, on the device of `x`; layers of one kind are computed together."""
     return together(layers, x, lambda alike: zip(*alike[0].affine(alike), strict=True))
 
 
 def log_abs_dets(layers: Sequence[ChannelLinear], x: Tensor) -> list[Tensor]:
-    """Return log|det W| of all layers, likewise."""
+    """Return log|det W| of all layers; layers of one kind are computed together."""
     return together(layers, x, lambda alike: alike[0].log_abs_det(alike))
 
 
 def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[WeightAndBias]:
-    """Return W^-1 and -W^-1 b of all layers, likewise, computed in float64."""
+    """Return W^-1 and -W^-1 b of all layers, computed in float64; layers of one kind are computed together."""
     return [inverse for _, inverse in with_inverses(layers, z)]
 
 
 def with_inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[tuple[WeightAndBias, WeightAndBias]]:
-    """Return both what `affines` and what `inverses` do, layer by layer."""
+    """Return for each layer the pair of what `affines` and `inverses` return for it."""
 
     def compute(alike: list[ChannelLinear]) -> Iterable[tuple[WeightAndBias, WeightAndBias]]:
         weights, biases = alike[0].affine(alike)
@@ -195,7 +196,7 @@ Computed = TypeVar("Computed")
 def together(
     layers: Sequence[ChannelLinear], x: Tensor, compute: Callable[[list[ChannelLinear]], Iterable[Computed]]
 ) -> list[Computed]:
-    """Return something of each layer, computed by a call for each kind of layers."""
+    """Return the result of `compute` for each layer; `compute` is called once for each kind of layer."""
     by_kind: dict[tuple[Any, ...], list[ChannelLinear]] = {}
     for layer in layers:
         by_kind.setdefault(layer.kind, []).append(layer)
@@ -265,7 +266,7 @@ class InvertibleConv1x1(ChannelLinear):
 class InvertibleConv1x1LU(ChannelLinear):
     """An invertible 1x1 convolution W = P (L + I) (U + diag(sign * exp(log_s))), orthogonal at start.
 
-    P is fixed, L and U are strictly triangular, so that log|det W| = sum(log_s) (Glow, equations 10 and 11).
+    P is fixed, and L and U are strictly triangular. Therefore log|det W| = sum(log_s) (Glow, equations 10 and 11).
     """
 
     permutation: Tensor
@@ -301,7 +302,7 @@ class Folded(ChannelLinear, DataDependent):
     """Neighbouring channel-linear bijections run as one 1x1 convolution: W = W_n ... W_2 W_1.
 
     Raises:
-        ValueError: if a member has a `forward` of its own that its `affine` does not know of.
+        ValueError: if a member overrides `forward` and does not override `affine` with it.
     """
 
     def __init__(self, *members: ChannelLinear) -> None:
@@ -321,7 +322,7 @@ class Folded(ChannelLinear, DataDependent):
     def affine(layers: Sequence["Folded"]) -> tuple[Tensor, Tensor]:
         first, *rest = zip(*(layer.members for layer in layers), strict=True)
         weights, biases = first[0].affine(first)
-        dtype = next(layers[0].parameters(), weights).dtype  # a permutation has none of its own
+        dtype = next(layers[0].parameters(), weights).dtype  # a permutation has no dtype of its own
         weights, biases = weights.to(dtype), biases.to(dtype)
         for members in rest:
             next_weights, next_biases = (part.to(dtype) for part in members[0].affine(members))

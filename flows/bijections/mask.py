@@ -27,14 +27,14 @@ class ChannelMask(nn.Module):
         return torch.cat((x2, x1) if self.swap else (x1, x2), dim=1)
 
     def select(self, values: Tensor) -> Tensor:
-        """Return `values` of the transformed part with zeros where nothing is transformed: all of them here."""
+        """Return `values` with zeros where nothing is transformed; here, all entries of the part are transformed."""
         return values
 
 
 class CheckerboardMask(nn.Module):
     """Pixels with (row + column) even condition, the others are transformed; `swap` exchanges them.
 
-    Both parts keep the full shape, with zeros at the other's pixels (RealNVP, section 3.4).
+    Both parts keep the full shape, with zeros at the pixels of the other part (RealNVP, section 3.4).
     """
 
     def __init__(self, channels: int, swap: bool = False) -> None:

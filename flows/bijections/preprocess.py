@@ -1,4 +1,4 @@
-"""First layers of a flow, which open the cube of grey values to the real line, pixel by pixel."""
+"""First layers of a flow, which map the cube of grey values to the real line, pixel by pixel."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from flows.context import Context
 from flows.initialize import DataDependent
 
 MARGIN = 1e-5
-"""Probability kept at either end, so that the ends of the cube stay finite: at about -4.3 and 4.3."""
+"""Probability kept free at each end, so that the ends of the cube map to finite values: about -4.3 and 4.3."""
 
 
 class Logit(Bijection):
@@ -41,15 +41,15 @@ class Logit(Bijection):
 class Gaussianize(Bijection, DataDependent):
     """z = Phi^-1(F(x)) for x in [-1/2, 1/2): F is a learned distribution of grey values, Phi the normal one.
 
-    F is a histogram for each channel, linear within its bins. It starts as that of the first batch, so that every pixel
-    by itself is standard normal, and is trained from there. (A step of Gaussianization, Chen & Gopinath 2001; with
-    trained marginals, Meng et al. 2020, arXiv:2003.01941.) A grey level that many pixels share, such as a black
-    background, fills a wide range of z, which without this layer the couplings would have to stretch it to.
+    F is one histogram per channel, linear within its bins. It starts as the histogram of the first batch, so that each
+    pixel by itself is standard normal, and is trained from there. (A step of Gaussianization, Chen & Gopinath 2001;
+    with trained marginals, Meng et al. 2020, arXiv:2003.01941.) A grey level that many pixels share, such as a black
+    background, fills a wide range of z. Without this layer, the couplings would have to stretch it to that range.
 
     Args:
         channels: C.
-        num_bins: of equal width; 256 make one of each grey level of 8 bits.
-        smoothing: part of the probability that starts spread evenly over all bins.
+        num_bins: number of bins, of equal width; with 256, each grey level of 8 bits has its own bin.
+        smoothing: part of the probability that is spread evenly over all bins at the start.
     """
 
     def __init__(self, channels: int, num_bins: int = 256, smoothing: float = 0.01) -> None:
@@ -85,7 +85,7 @@ class Gaussianize(Bijection, DataDependent):
         return (bins + (share - _look_up(below, bins)) / _look_up(mass, bins)) / self.num_bins - 0.5
 
     def _histogram(self) -> tuple[Tensor, Tensor]:
-        """Return the probability of each bin and that of all below it, `(C, num_bins)`."""
+        """Return the probability of each bin, and the probability of all bins below it, both `(C, num_bins)`."""
         mass = self.logits.double().softmax(1)
         return mass.to(self.logits.dtype), (mass.cumsum(1) - mass).to(self.logits.dtype)
 

@@ -28,7 +28,7 @@ class PlainScale(nn.Module, ABC):
 
 
 def knows_slope(scale: nn.Module) -> TypeGuard[PlainScale]:
-    """Return whether the scale's `slope` is the derivative of its `forward`, and all that there is to its gradient."""
+    """Return whether the scale's `slope` is the derivative of its `forward`, with no other gradients or hooks."""
     return (
         isinstance(scale, PlainScale)
         and not is_newer(type(scale), "forward", than="slope")

@@ -11,14 +11,14 @@ from flows.context import Context
 from flows.image_flow import ImageFlow
 
 DRIFT_LIMIT = 1e-2
-"""Of `Chain.drift`; beyond it gradients are not to be trusted. Values between bijections are about 1."""
+"""Limit of `Chain.drift`: above it, gradients cannot be trusted. Values between bijections are about 1."""
 
 
 def train_memory_flat(flow: ImageFlow) -> None:
     """Make the chains in `flow` train in memory that does not grow with their length.
 
     Raises:
-        ValueError: if there is none, or if a layer has no exact inverse; the message names it.
+        ValueError: if there is no chain, or if a layer has no exact inverse; the message names the layer.
     """
     chains = [module for module in flow.modules() if isinstance(module, Chain)]
     if not chains:
@@ -35,18 +35,18 @@ def train_memory_flat(flow: ImageFlow) -> None:
 
 
 def largest_drift(flow: nn.Module) -> Tensor | None:
-    """Return the largest drift of the last backward pass over all chains; None where nothing was rebuilt."""
+    """Return the largest drift of the last backward pass over all chains; None if nothing was rebuilt."""
     drifts = [module.drift for module in flow.modules() if isinstance(module, Chain) and module.drift is not None]
     return torch.stack(drifts).max() if drifts else None
 
 
 @torch.no_grad()
 def least_exact(flow: nn.Module, *args: Tensor | None) -> tuple[str, float]:
-    """Return the name of the bijection that rebuilds its own input worst, and how far it is off at most.
+    """Return the name of the bijection that rebuilds its own input worst, and the largest error of this input.
 
     Args:
-        flow: what holds the chains of bijections.
-        args: what its `forward` takes.
+        flow: the module that holds the chains of bijections.
+        args: the arguments of its `forward`.
     """
     errors: dict[str, float] = {}
 
@@ -60,7 +60,7 @@ def least_exact(flow: nn.Module, *args: Tensor | None) -> tuple[str, float]:
         for name, bijection in chained_bijections(flow)
     ]
     try:
-        flow.forward(*args)  # not a compiled form of it, which knows no hooks
+        flow.forward(*args)  # not its compiled form, which runs no hooks
     finally:
         for hook in hooks:
             hook.remove()

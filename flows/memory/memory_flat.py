@@ -21,26 +21,27 @@ def memory_flat(
     prepared: Mapping[Bijection, tuple[WeightAndBias, Tensor]],
     note_drift: Callable[[Tensor], None],
 ) -> tuple[Tensor, Tensor]:
-    """Apply bijections one after the other, keeping for the backward pass nothing but input and output.
+    """Apply bijections one after the other, and keep only input and output for the backward pass.
 
-    Going back, what is between is rebuilt by the inverses: less memory for more time (Gomez et al. 2017,
-    arXiv:1707.04585). Parameters are inputs of the nodes of the graph, as hooks on them, such as those of DDP, want it.
+    The backward pass rebuilds the tensors in between by the inverses: less memory for more time (Gomez et al. 2017,
+    arXiv:1707.04585). Parameters are inputs of the nodes of the graph, because hooks on parameters, such as the hooks
+    of DDP, need this.
 
     Args:
         bijections: at least one, in the order in which they are applied.
         x: `(B, C, H, W)`.
-        context: of all of them.
-        prepared: what `ChannelLinear.transform` takes, for the layers that run as matrices.
-        note_drift: called at the end of the backward pass, with how far the rebuilt input is off.
+        context: the context of all bijections.
+        prepared: the arguments of `ChannelLinear.transform`, for the layers that run as matrices.
+        note_drift: called at the end of the backward pass, with the largest error of the last rebuilt tensor.
 
     Returns:
         `z` and `log_det` `(B,)` in nats.
 
     Raises:
-        ValueError: under a transform of `torch.func`, or where a second derivative is taken; see `plain_autograd`.
+        ValueError: under a transform of `torch.func`, or if a second derivative is taken; see `plain_autograd`.
     """
     refuse_transforms()
-    prepared = {layer: it for layer, it in prepared.items() if layer is not bijections[0]}  # whose input is known
+    prepared = {layer: it for layer, it in prepared.items() if layer is not bijections[0]}  # its input is known
     tape = Tape(bijections, [layer for layer in prepared if isinstance(layer, ChannelLinear)], note_drift)
     x = _Matrices.apply(tape, x, *tape.matrix_parameters())
     log_dets = []
@@ -54,19 +55,19 @@ def memory_flat(
 
 
 class Tape:
-    """What the way back has at hand.
+    """What the backward pass needs.
 
     Args:
         bijections: in the order in which they are applied.
-        layers: those of them that run as matrices.
-        note_drift: is told how far the rebuilt input is off.
+        layers: the bijections that run as matrices.
+        note_drift: called with the largest error of the last rebuilt tensor.
     """
 
     NUM_TOGETHER = 8
-    """Matrices are inverted for so many layers at once: by few operators, yet in memory that does not grow."""
+    """The number of layers whose matrices are inverted at once: few operators, and memory that does not grow."""
 
     z: Tensor
-    """The output of the bijection whose turn is next."""
+    """The output of the bijection that is next in the backward pass."""
 
     def __init__(
         self, bijections: Sequence[Bijection], layers: list[ChannelLinear], note_drift: Callable[[Tensor], None]
@@ -84,7 +85,7 @@ class Tape:
     def vjp(
         self, bijection: Bijection, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: tuple[Tensor, ...]
     ) -> Vjp:
-        """As `Bijection.vjp`; gradients with respect to matrices wait here until all are there."""
+        """Do the same as `Bijection.vjp`, but keep the gradients with respect to matrices until all are computed."""
         if bijection not in self.layers:
             return bijection.vjp(z, grad_z, grad_log_det, *bijection.read(context or None))
         assert isinstance(bijection, ChannelLinear)
@@ -94,7 +95,7 @@ class Tape:
             with torch.no_grad():
                 self.matrices = dict(zip(layers, with_inverses(layers, z), strict=True))
         x, grad_x, (grad_weight, grad_bias) = bijection.vjp_through(*self.matrices[bijection], z, grad_z, grad_log_det)
-        if bijection in self.gradients:  # it stands in another place, too
+        if bijection in self.gradients:  # it is used in another place, too
             of_weight, of_bias = self.gradients[bijection]
             grad_weight, grad_bias = grad_weight + of_weight, grad_bias + of_bias
         self.gradients[bijection] = grad_weight, grad_bias
@@ -102,7 +103,7 @@ class Tape:
 
 
 class _Matrices(torch.autograd.Function):
-    """The way from parameters to matrices, all in one: a node before all others, so that its backward comes last."""
+    """The step from parameters to matrices, for all layers: the first node, so that its backward runs last."""
 
     @staticmethod
     def forward(ctx: Any, tape: Tape, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ class _Matrices(torch.autograd.Function):
 
 
 class _Rebuilt(torch.autograd.Function):
-    """A bijection that keeps nothing for its backward, but the ends of the chain."""
+    """A bijection that keeps no tensor of its own for its backward, except at the two ends of the chain."""
 
     @staticmethod
     def forward(

@@ -35,29 +35,32 @@ PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
 class Glow(ImageFlow):
     """L levels of squeeze, K steps and split; a step is actnorm, 1x1 convolution and coupling.
 
-    The defaults are the choices of the original release; `conf/model/glow.yaml` has those that train best at small
-    sizes. Its edge channel is left out: there, each 3x3 convolution reads one channel more, which is 1 on the padded
-    border, and the top prior depends on the border through it (for CIFAR-10 44,603,604 parameters, here 44,052,816).
+    The defaults are the choices of the original release; `conf/model/glow.yaml` has the choices that train best at
+    small sizes.
+
+    The edge channel of the original release is left out. In the release, each 3x3 convolution reads one more channel,
+    which is 1 on the padded border. Through this channel, the top prior depends on the border. (For CIFAR-10, the
+    release has 44,603,604 parameters, this model 44,052,816.)
 
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^num_levels.
         num_levels: L.
-        num_steps: K, steps a level.
-        hidden_channels: width of the couplings' networks.
+        num_steps: K, steps per level.
+        hidden_channels: width of the networks in the couplings.
         num_bits: bits of each grey level, 1 to 8.
-        dequantize: "uniform" noise, or "variational" (Flow++'s: another bound, and to be reported so).
+        dequantize: "uniform" noise, or "variational" (from Flow++: another bound, which must be reported as such).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
-            "additive", or "mixture" (Flow++'s: no longer Glow's, and to be reported so).
+            "additive", or "mixture" (from Flow++: no longer Glow, which must be reported as such).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
-        input_limit: what the networks of couplings and splits read is clamped to [-input_limit, input_limit], which
-            keeps deep flows stable at high learning rates; None for no limit (the original release's).
+        input_limit: the input of the networks in couplings and splits is clamped to [-input_limit, input_limit]. This
+            keeps deep flows stable at high learning rates. None for no limit (the original release's).
         top_prior: "position", "channel" or "standard".
         num_classes: number of labels of a class-conditional model; None for none.
-        condition: what reads the labels: the top "prior" alone (the original release's), or "couplings", splits and
-            prior, through an embedding.
+        condition: which parts read the labels: "prior" for the top prior only (the original release's), or "couplings"
+            for couplings, splits and prior, through an embedding.
         condition_shape: (C, H, W) of images that the model is conditioned on; None for none.
         context_channels: number of features of labels and condition images that the networks read.
 

@@ -22,23 +22,26 @@ from flows.variational_dequantize import DEQUANTIZATIONS
 
 
 class RealNVP(ImageFlow):
-    """Scales of three checkerboard couplings, squeeze, three channel couplings and split; four at the last.
+    """Scales of three checkerboard couplings, squeeze, three channel couplings and split.
 
-    Activation normalisation follows every coupling, where the paper has batch normalisation (section 3.7).
+    The last scale has four checkerboard couplings instead. Activation normalisation follows every coupling, where the
+    paper has batch normalisation (section 3.7).
 
     Args:
         image_shape: (C, H, W), with H and W divisible by 2^(num_levels - 1).
         num_levels: L, the number of scales.
         hidden_channels: width of the first residual networks, doubled at every squeeze.
-        num_blocks: residual blocks a network.
+        num_blocks: residual blocks per network.
         num_bits: bits of each grey level, 1 to 8.
-        dequantize: "uniform" noise (the paper's), or "variational" (Flow++'s: another bound, and to be reported so).
+        dequantize: "uniform" noise (the paper's), or "variational" (from Flow++: another bound, which must be reported
+            as such).
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
         top_prior: "standard" (the paper's), "channel" or "position".
         num_classes: number of labels of a class-conditional model; None for none.
-        condition: what reads the labels: the top "prior" alone, or "couplings" and prior, through an embedding.
+        condition: which parts read the labels: "prior" for the top prior only, or "couplings" for couplings and prior,
+            through an embedding.
         condition_shape: (C, H, W) of images that the model is conditioned on; None for none.
         context_channels: number of features of labels and condition images that the networks read.
 

@@ -32,13 +32,13 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
 
     Args:
         name: "glow" or "realnvp".
-        memory_flat: train in memory that does not grow with the number of steps, at more time a step. It changes
-            no value, and is not remembered.
-        scalars: the arguments of its class: `flows.Glow`, `flows.RealNVP`.
+        memory_flat: train in memory that does not grow with the number of steps, at the cost of more time per step. It
+            changes no value, and is not kept in `flow.spec`.
+        scalars: the arguments of the model's class: `flows.Glow`, `flows.RealNVP`.
 
     Raises:
-        ValueError: if the name, an argument or a value is not known, or if `memory_flat` is asked of a model with
-            a layer that has no exact inverse.
+        ValueError: if the name, an argument or a value is not known, or if `memory_flat` is set for a model with a
+            layer that has no exact inverse.
     """
     plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
     make = choose("model", MODELS, name)

@@ -35,10 +35,11 @@ class ZeroConv2d(ScaledConv2d):
 
 
 def limited(limit: float | None) -> list[nn.Module]:
-    """Return what clamps a conditioner's input to [-limit, limit], nothing for None.
+    """Return the layer that clamps a conditioner's input to [-limit, limit], in a list; no layer if the limit is None.
 
-    Without it, a value far from all that was trained on makes a shift and a scale far from all, and so on from step to
-    step, until a rare image overflows and training with it. The flow stays invertible: conditioners need not be.
+    Without a limit, an input far from all training values gives a shift and a scale that are also far from theirs. This
+    grows from step to step, until a rare image overflows, and the training with it. The flow stays invertible, because
+    conditioners need not be invertible.
 
     Raises:
         ValueError: if the limit is not positive.
@@ -51,11 +52,11 @@ def limited(limit: float | None) -> list[nn.Module]:
 
 
 KNOWN_CONVS = (nn.Conv2d, ScaledConv2d, ActNormConv2d, ZeroConv2d)
-"""What `conv_relu` stands in for: these classes alone, as a subclass may compute something else."""
+"""The classes that `conv_relu` can replace; no subclasses of them, because these may compute something else."""
 
 
 def last_convs(layers: Sequence[nn.Module]) -> list[nn.Conv2d]:
-    """Return the convolutions at the end of `layers`, with nothing but ReLU between, that `conv_relu` stands in for."""
+    """Return the convolutions at the end of `layers`, with only ReLU between them, that `conv_relu` can replace."""
     convs: list[nn.Conv2d] = []
     for place, layer in enumerate(reversed(layers)):
         if is_hooked(layer) or (place % 2 == 1 and type(layer) is not nn.ReLU):
@@ -116,9 +117,10 @@ HIDDEN_CONVS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 
 class WeightNormConv2d(nn.Module):
-    """A same-size 3x3 convolution with kernels g v / |v|, an output channel each (Salimans & Kingma 2016).
+    """A same-size 3x3 convolution with kernels g v / |v|, one per output channel (Salimans & Kingma 2016).
 
-    What torch's `weight_norm` makes of one, under the same names in the state, but of a class that can be pickled.
+    It is the same as a convolution under torch's `weight_norm`, with the same names in the state dict, but it can be
+    pickled.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -158,7 +160,7 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """RealNVP's conditioner: residual blocks with weight normalisation, the last convolution zero at start.
 
-    Activation normalisation stands where the paper has batch normalisation, so that training and test
+    Activation normalisation is used where the paper has batch normalisation, so that training and test
     compute the same function (RealNVP, sections 3.7 and 4.1).
     """
 

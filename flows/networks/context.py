@@ -42,7 +42,7 @@ class ContextNet(nn.Module):
         channels: E, the number of features.
         num_classes: number of labels; None if labels are not read here.
         condition_shape: (C, H, W) of the condition images; None if there are none.
-        sizes: (H, W) of what the parts of the flow work at.
+        sizes: all (H, W) that the parts of the flow work at.
         hidden_channels: width of the convolutions.
     """
 
@@ -68,7 +68,7 @@ class ContextNet(nn.Module):
             self.heads = nn.ModuleList(plain_conv(hidden_channels, channels, 3) for _ in self.sizes)
 
     def forward(self, label: Tensor | None, condition: Tensor | None) -> tuple[Tensor, ...]:
-        """Return the context of `label` `(B,)` int64 and `condition` uint8 `(B, C, H, W)`, as far as these are read.
+        """Return the context made from `label` `(B,)` int64 and `condition` uint8 `(B, C, H, W)`, if they are read.
 
         Returns:
             Features `(B, E, 1, 1)` of labels alone, else `(B, E, H, W)` for each size.

@@ -28,7 +28,7 @@ class ScaledConv2d(nn.Conv2d):
 
 
 def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Return whether this is a convolution with a bias and, but for its size, torch's default settings."""
+    """Return whether this is a same-size convolution with a bias and torch's default settings otherwise."""
     return (
         isinstance(conv, nn.Conv2d)
         and conv.bias is not None
@@ -40,18 +40,19 @@ def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Return same-size convolutions of `x`, each but the last followed by ReLU.
+    """Return same-size convolutions of `x`, with a ReLU after each one except the last.
 
-    What the modules give one after the other, with the same gradient, in less time: going back, ReLU's gradient
-    overwrites the one that it is made from, a bias' is a sum of its own, at which oneDNN is slow, and operators on
-    kernels and scales leave no nodes behind. Hooks of the modules do not run.
+    Result and gradient are the same as when the modules run one after the other, but take less time. In the backward
+    pass, the gradient of a ReLU overwrites the gradient that it is computed from. The gradient of a bias is a separate
+    sum, because oneDNN is slow at it. Operators on kernels and scales leave no nodes in the graph. Hooks of the modules
+    do not run.
 
     Args:
         x: `(B, C, H, W)`.
-        convs: all of them `is_same_size`, some a `ScaledConv2d`.
+        convs: all are `is_same_size`; some may be a `ScaledConv2d`.
 
     Raises:
-        ValueError: under a transform of `torch.func`, or where a second derivative is taken; see `plain_autograd`.
+        ValueError: under a transform of `torch.func`, or if a second derivative is taken; see `plain_autograd`.
     """
     refuse_transforms()
     device, dtype = x.device.type, x.dtype
@@ -91,7 +92,7 @@ class _ConvRelu(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_more_than_first_order(grad)
         gradients: list[Tensor | None] = []
-        saved = ctx.saved_tensors  # once: each look unpacks all of them, where they are checkpointed or elsewhere
+        saved = ctx.saved_tensors  # read once: each access unpacks all of them if they are checkpointed or offloaded
         for place, gain in reversed(list(enumerate(ctx.gains))):
             x, folded, bias, scale = saved[4 * place : 4 * place + 4]
             grad_bias = grad.sum((0, 2, 3))
@@ -111,5 +112,5 @@ class _ConvRelu(torch.autograd.Function):
 
 
 def column(scale: Tensor) -> Tensor:
-    """Return a scale for each output channel `(out,)` so that it multiplies kernels `(out, in, k, k)`."""
+    """Return scales of output channels `(out,)` in a shape that multiplies kernels `(out, in, k, k)`."""
     return scale.view(-1, 1, 1, 1)
