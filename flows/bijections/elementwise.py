@@ -175,9 +175,9 @@ def _logit_of_mixture(
 ) -> tuple[Tensor, Tensor]:
     """Return y = logit(F(x)) and, if asked for, log dy/dx, else y again.
 
-    All is computed in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width. For 1 - F,
-    sigmoid(t) is replaced by sigmoid(-t), and for F' by sigmoid(t) sigmoid(-t) / width. The sum of the weights cancels,
-    except in F'.
+    All is computed in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width. For
+    1 - F, sigmoid(t) is replaced by sigmoid(-t), and for F' by sigmoid(t) sigmoid(-t) / width. The sum of the weights
+    cancels, except in F'.
     """
     t = (x[:, None] - means) * (-log_widths).exp()
     below = logits + F.logsigmoid(t)

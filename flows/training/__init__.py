@@ -12,5 +12,5 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-# Sweeps send train.py to SLURM pickled, with the modules it uses: this one by its name, as others are.
+# Sweeps pickle train.py for SLURM, with the modules it uses: this module is pickled by its name, like other modules.
 copyreg.pickle(type(sys.modules[__name__]), lambda module: (importlib.import_module, (module.__name__,)))

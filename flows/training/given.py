@@ -11,7 +11,7 @@ from torch import Tensor
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch
 
 

@@ -32,7 +32,7 @@ from flows.training.optimizers.schedule import Scheduled
 from flows.training.optimizers.settings import check_groups, keep_settings
 from flows.training.run.checkpoint import newest_checkpoint
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch
 
 log = logging.getLogger(__name__)

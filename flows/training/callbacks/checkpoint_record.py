@@ -1,4 +1,4 @@
-"""What a checkpoint tells of its run."""
+"""What a checkpoint says about its run."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,17 +13,17 @@ from flows.training.run.best_so_far import keep_best
 from flows.training.run.same_settings import Effect, differences
 
 SETTINGS_KEY = "settings"
-"""Where a checkpoint keeps what its run was told."""
+"""The key of the run's settings in a checkpoint."""
 
 
 class CheckpointRecord(L.Callback):
-    """Store in each checkpoint what the run was told and where the flow comes from; let a resumed run obey its command.
+    """Store settings and provenance in each checkpoint; make a resumed run obey the settings of its own command.
 
-    List it first.
+    List this callback first.
 
     Args:
         settings: the whole config, as plain data.
-        provenance: what is known of it when the run starts.
+        provenance: what is known about the flow when the run starts.
     """
 
     def __init__(self, settings: dict[str, Any], provenance: Provenance) -> None:
@@ -32,7 +32,7 @@ class CheckpointRecord(L.Callback):
         self._trains_otherwise = False
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store both."""
+        """Store settings and provenance."""
         assert isinstance(pl_module, LitFlow)
         provenance = self.with_class_names(trainer)
         if pl_module.validation is not None and pl_module.validation[0] == trainer.global_step:
@@ -41,10 +41,10 @@ class CheckpointRecord(L.Callback):
         checkpoint[PROVENANCE_KEY] = provenance.as_dict()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the best model so far along, and note whether the command asks for other steps than the one before.
+        """Keep the best model so far, and note whether the command asks for other training steps than before.
 
         Raises:
-            ValueError: if the classes of a class-conditional flow are other ones than then.
+            ValueError: if the classes of a class-conditional flow differ from the classes in the checkpoint.
         """
         before = checkpoint.get(SETTINGS_KEY)
         changed = differences(before, self.settings) if before else None
@@ -56,7 +56,7 @@ class CheckpointRecord(L.Callback):
         keep_best(trainer, checkpoint)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Set the learning rate that the command asks for, and drop metrics of steps that are taken anew."""
+        """Set the learning rate that the command asks for, and drop metrics of steps that are repeated."""
         if self._trains_otherwise:
             for config in trainer.lr_scheduler_configs:
                 assert isinstance(config.scheduler, Scheduled)
@@ -66,6 +66,6 @@ class CheckpointRecord(L.Callback):
                 logger.forget_from(trainer.global_step)
 
     def with_class_names(self, trainer: L.Trainer) -> Provenance:
-        """Return the provenance with the classes of the data, once these are loaded."""
+        """Return the provenance with the classes of the data, once the data are loaded."""
         names = trainer.datamodule.class_names  # type: ignore[attr-defined]
         return replace(self.provenance, class_names=None if names is None else list(names))

@@ -14,11 +14,11 @@ class DataWait(Profiler):
         self._since = 0.0
 
     def start(self, action_name: str) -> None:
-        """Start the clock where a batch is asked for."""
+        """Start the clock when a batch is requested."""
         if action_name.endswith("train_dataloader_next"):
             self._since = time.perf_counter()
 
     def stop(self, action_name: str) -> None:
-        """Stop it where the batch is there."""
+        """Stop the clock when the batch is there."""
         if action_name.endswith("train_dataloader_next"):
             self.seconds += time.perf_counter() - self._since

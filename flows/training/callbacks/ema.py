@@ -1,4 +1,4 @@
-"""Averaged weights, the ones that are validated, drawn, stored and tested."""
+"""Averaged weights, which are validated, sampled from, stored and tested."""
 
 import lightning as L
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor
 class PowerEMA(WeightAveraging):
     """Average the weights over a fixed fraction of the training so far, with no decay to tune.
 
-    The decay at update n is (1 - 1/n)^(power + 1), so the profile of the average is n^power whatever the
-    length of the run (Karras et al. 2024, arXiv:2312.02696, section 3.1); power 16 has a standard deviation of 5%
-    of the run. Buffers are copied, never averaged: a permutation stays a permutation.
+    The decay at update n is (1 - 1/n)^(power + 1), so the profile of the average is n^power for any length of the run
+    (Karras et al. 2024, arXiv:2312.02696, section 3.1). With power 16, its standard deviation is 5% of the run. Buffers
+    are copied, never averaged: a permutation stays a permutation.
 
     Args:
         power: larger follows the weights more closely.
@@ -34,7 +34,7 @@ class PowerEMA(WeightAveraging):
         """Copy the model.
 
         Raises:
-            ValueError: if Lightning is to convert the model to float64 itself, as it does after the copy.
+            ValueError: if Lightning itself would convert the model to float64, because it does so after the copy.
         """
         if trainer.precision == "64-true":
             raise ValueError(

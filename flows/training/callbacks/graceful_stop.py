@@ -20,14 +20,17 @@ from flows.training.run.id import how_to_resume
 class GracefulStop(Checkpoint):
     """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
 
-    Ctrl-C and SIGTERM ask to stop, and so does SIGUSR1 in a SLURM job, its warning before a time limit: the job is put
-    back into the queue then. (In a SLURM job a second signal changes nothing.) All ranks stop after the same step, the
-    one after the signal's where there are several; the last step of an epoch is validated first. In the test, where
-    nothing is left to store, a signal takes effect at the next batch. List it last: what it stores has the state of the
-    other callbacks in it. Only the main thread can listen: in another one a run goes on to its end.
+    Ctrl-C and SIGTERM ask to stop. In a SLURM job, SIGUSR1 also does: it is SLURM's warning before a time limit, and
+    the job is then put back into the queue. (In a SLURM job, a second signal changes nothing.)
+
+    All ranks stop after the same step. With several ranks, this is the step after the one in which the signal came. The
+    last step of an epoch is validated first. In the test, where nothing is left to store, a signal takes effect at the
+    next batch. Only the main thread can receive signals: in another thread, a run continues to its end.
+
+    List this callback last, so that what it stores includes the state of the other callbacks.
 
     Args:
-        directory: where `last.ckpt` goes.
+        directory: the folder of `last.ckpt`.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,17 +44,17 @@ class GracefulStop(Checkpoint):
         self._handlers: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Listen to SLURM's warning, which would kill the process otherwise, even while Python shuts down."""
+        """Listen for SLURM's warning, even while Python shuts down; otherwise it would kill the process."""
         if self.WARNING is not None and is_slurm_job() and _can_listen():
             signal.signal(self.WARNING, self._note)
             atexit.register(signal.signal, self.WARNING, signal.SIG_IGN)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen, in place of Lightning, which would stop at a SIGTERM without storing."""
+        """Listen for signals in place of Lightning, which would stop at a SIGTERM without storing."""
         self._listen()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listen."""
+        """Listen for signals."""
         self._listen()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -65,32 +68,32 @@ class GracefulStop(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Store, if any rank was asked to stop, at the end of an optimizer step; its metrics are logged after this."""
+        """Store at the end of an optimizer step if any rank was asked to stop; the step's metrics are logged later."""
         if may_store(trainer):
             self._store_if_asked(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop, if the step before was stored.
+        """Stop if the previous step was stored.
 
         Raises:
-            Interrupted: if so.
+            Interrupted: if it was stored.
         """
         self._stop_if_stored(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store and stop, if any rank was asked to; the last step of the epoch was validated before this.
+        """Store and stop if any rank was asked to stop; the last step of the epoch was validated before this.
 
         Raises:
-            Interrupted: if so.
+            Interrupted: if any rank was asked to stop.
         """
         self._store_if_asked(trainer, pl_module)
         self._stop_if_stored(trainer)
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Stop, if any rank was asked to.
+        """Stop if any rank was asked to stop.
 
         Raises:
-            Interrupted: if so.
+            Interrupted: if any rank was asked to stop.
         """
         if self._agreement.ask(self.received is not None, next(pl_module.parameters())):
             self._stop(trainer, "interrupted in the test: training is done and stored")
@@ -109,10 +112,10 @@ class GracefulStop(Checkpoint):
         by_hand = f"the same command with {how_to_resume(self.directory.parent)} goes on from there"
         if not trainer.strategy.reduce_boolean_decision(self._was_warned(), all=False):
             raise Interrupted(f"{what}: {by_hand}")
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends it to all tasks of a job that it requeues
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends this signal to all tasks of a job that it requeues
         complaint = None
         if trainer.is_global_zero:
-            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # while somebody listens
+            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # while the output is still read
             complaint = requeue()
         trainer.strategy.barrier()
         raise Interrupted(f"the job could not be requeued ({complaint}): {by_hand}" if complaint else "requeued")
@@ -132,7 +135,7 @@ class GracefulStop(Checkpoint):
     def _note(self, number: int, frame: Any) -> None:
         if not self._was_warned():
             self.received = signal.Signals(number)
-        if is_slurm_job():  # which repeats its signals, and has SIGKILL for the impatient
+        if is_slurm_job():  # SLURM repeats its signals, and SIGKILL can stop the job at once
             print("\nstopping after this step", file=sys.stderr)
         else:
             self._stop_listening()
@@ -140,5 +143,5 @@ class GracefulStop(Checkpoint):
 
 
 def _can_listen() -> bool:
-    """Return whether Python lets this thread listen to signals."""
+    """Return whether Python lets this thread listen for signals."""
     return threading.current_thread() is threading.main_thread()

@@ -1,4 +1,4 @@
-"""Pictures of a flow at work: samples, reconstructions and the real images beside them."""
+"""Pictures of a flow in training: samples, reconstructions and the real images beside them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from flows.training.grid import enlarged, image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch
 
 
 class ImageGrids(L.Callback):
-    """Draw at validation: samples (a row per temperature, the same seeds every time) and reconstructions.
+    """Draw at validation: samples (one row per temperature, the same seeds every time) and reconstructions.
 
-    Samples of a class-conditional flow take the classes in turn. A flow that is conditioned on images is given those of
-    the real images: its samples lie between the conditions, above, and the real images, below.
+    Samples of a class-conditional flow take the classes in turn. A flow that is conditioned on images gets the
+    conditions of the real images. Its samples are shown below these conditions and above the real images.
 
-    Written to `DIR/samples/step-N.png` and `DIR/reconstructions/step-N.png` (real images above their
-    reconstructions), and to W&B and TensorBoard where they log; `DIR/real.png` holds real validation images.
-    List it before weight averaging, so that it draws with the averaged weights.
+    Pictures are written to `DIR/samples/step-N.png` and `DIR/reconstructions/step-N.png` (real images above their
+    reconstructions). They also go to W&B and TensorBoard if the run logs there. `DIR/real.png` holds real validation
+    images. List this callback before weight averaging, so that it draws with the averaged weights.
 
     Args:
         directory: where to write.
-        temperatures: one row of samples each.
-        num_columns: samples a row.
+        temperatures: one row of samples for each temperature.
+        num_columns: samples per row.
         every_n_epochs: draw at each n-th epoch, and at the last validation.
 
     Raises:
@@ -66,7 +66,7 @@ class ImageGrids(L.Callback):
             save_png(image_grid(val_set[list(range(rows))].images, self.num_columns), self.directory / "real.png")
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw, inside validation, where the weights are the averaged ones."""
+        """Draw during validation, when the model has the averaged weights."""
         is_due = trainer.current_epoch % self.every_n_epochs == 0 or is_last_step(trainer)
         if not trainer.is_global_zero or not is_due or self._real is None:
             return

@@ -7,7 +7,10 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 
 
 class LearningRate(LearningRateMonitor):
-    """Lightning's LearningRateMonitor, logging a step once however many batches it takes; quiet without a logger."""
+    """Lightning's LearningRateMonitor, which logs once per step even if a step has several batches.
+
+    Without a logger, it does nothing.
+    """
 
     def on_train_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         """Name the schedules."""
@@ -15,6 +18,6 @@ class LearningRate(LearningRateMonitor):
             super().on_train_start(trainer, *args, **kwargs)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Log, at the first batch of a step."""
+        """Log at the first batch of a step."""
         if trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches == 0:
             super().on_train_batch_start(trainer, *args, **kwargs)

@@ -16,10 +16,10 @@ class Progress(RichProgressBar):
     """Lightning's progress bar with short names: bits/dim, validation bits/dim, images/s."""
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return what stands beside the bar."""
+        """Return the metrics beside the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: metrics[key] for key, name in NAMES.items() if key in metrics}
 
     def _get_train_description(self, current_epoch: int) -> str:
-        """Return what stands before the bar; a run that its time limits has no number of epochs."""
+        """Return the text before the bar; a run that is limited by time has no number of epochs."""
         return super()._get_train_description(current_epoch).replace("/-2", "")

@@ -1,4 +1,4 @@
-"""How good samples look, in the course of training."""
+"""How good samples look during training."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from flows.training.quality.distances import check_enough, distances
 from flows.training.quality.features import Features
 from flows.training.quality.samples import accuracy, described_samples
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageData
 
 
 class Quality(L.Callback):
     """Compare a few samples with the validation images, at every n-th validation and the last one.
 
-    Logs val/fd, val/kid, val/precision, val/recall and, where flow and features know the same classes, val/accuracy.
-    List it before weight averaging, so that it draws with the averaged weights.
+    Logs val/fd, val/kid, val/precision, val/recall and, if flow and features know the same classes, val/accuracy.
+    List this callback before weight averaging, so that it draws with the averaged weights.
 
     Args:
-        features: in which images are compared.
-        num_samples: how many samples; a Frechet distance grows as they get fewer, so compare equal numbers only.
+        features: the features in which images are compared.
+        num_samples: number of samples. With fewer samples, a Frechet distance gets larger: compare equal numbers only.
         temperature: of the samples.
         batch_size: samples drawn at once.
-        every_n_validations: n.
+        every_n_validations: n, to measure at every n-th validation.
 
     Raises:
         ValueError: if an argument is out of range, or if there are not more samples than features.
@@ -63,7 +63,7 @@ class Quality(L.Callback):
         """Check that the features read the images of the flow.
 
         Raises:
-            ValueError: if they do not, or if the flow needs more than labels.
+            ValueError: if the features do not read them, or if the flow needs more than labels.
         """
         assert isinstance(pl_module, LitFlow)
         if pl_module.flow.condition_shape is not None:
@@ -74,7 +74,7 @@ class Quality(L.Callback):
         """Describe the validation images.
 
         Raises:
-            ValueError: if there are not more of them than features.
+            ValueError: if there are not more validation images than features.
         """
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
         check_enough(len(data.val_set), self.features.num_features, "validation images")
@@ -84,7 +84,7 @@ class Quality(L.Callback):
             self._real = torch.cat([self.features(batch.images).cpu() for batch in batches])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure, inside validation, where the weights are the averaged ones."""
+        """Measure during validation, when the model has the averaged weights."""
         self.num_validations += 1
         if self._real is None or not (self.num_validations % self.every_n_validations == 0 or is_last_step(trainer)):
             return
@@ -94,7 +94,7 @@ class Quality(L.Callback):
 
     @torch.no_grad()
     def measured(self, trainer: L.Trainer, flow: ImageFlow) -> dict[str, float]:
-        """Return the figures of a flow, by name, after training has begun; ranks share the work."""
+        """Return the measured values of a flow by name, after training has begun; ranks share the work."""
         assert self._real is not None
         self._move(next(flow.parameters()).device)
         share = Share(trainer.global_rank, trainer.world_size)
@@ -112,9 +112,9 @@ class Quality(L.Callback):
             self.features.to(device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many validations there were."""
+        """Return the number of validations so far."""
         return {"num_validations": self.num_validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on from there."""
+        """Restore the number of validations."""
         self.num_validations = state_dict["num_validations"]

@@ -11,20 +11,20 @@ import torch
 from flows.training.callbacks.data_wait import DataWait
 from flows.training.machine.ranks import mean_over_ranks
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch
 
 
 class Throughput(L.Callback):
-    """Log training images a second of wall time, over all ranks, and at validation the seconds and images so far.
+    """Log training images per second of wall time, over all ranks; at validation, log the seconds and images so far.
 
-    With the trainer's profiler a `DataWait`, the part of the time that training waited for data is logged too.
+    If the trainer's profiler is a `DataWait`, the part of the time that training waited for data is also logged.
 
-    The time that validation takes is left out, in the limits too.
+    The time that validation takes is not counted, and does not count for the limits.
 
     Args:
-        max_seconds: training ends after the step that reaches it; None for no limit.
-        max_images: likewise, in images shown.
+        max_seconds: training ends after the step that reaches this time; None for no limit.
+        max_images: training ends after the step that reaches this number of images; None for no limit.
 
     Raises:
         ValueError: if a limit is not positive.
@@ -37,7 +37,7 @@ class Throughput(L.Callback):
         self.max_seconds = max_seconds
         self.max_images = max_images
         self.done = 0.0
-        """How much of the run is done by these limits, 0 to 1: the same on all ranks."""
+        """How much of the run is done according to these limits, 0 to 1: the same on all ranks."""
         self.images = 0
         self.seconds = 0.0
         self._pending_images = 0
@@ -58,12 +58,12 @@ class Throughput(L.Callback):
         self._count(trainer)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log, beside the validation's result."""
+        """Log seconds and images together with the result of the validation."""
         pl_module.log("train/seconds", self.seconds, batch_size=1, sync_dist=True)
         pl_module.log("train/images", float(self.images), batch_size=1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget the time that validation took."""
+        """Leave out the time that validation took."""
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -92,12 +92,12 @@ class Throughput(L.Callback):
         self.done = self.part_done(totals["images"], seconds)
 
     def part_done(self, images: int, seconds: float) -> float:
-        """Return how much of a run is done, 0 to 1, by whichever limit is nearer."""
+        """Return how much of a run is done, 0 to 1, according to the limit that is nearer."""
         parts = ((images, self.max_images), (seconds, self.max_seconds))
         return min(1.0, max((count / limit for count, limit in parts if limit is not None), default=0.0))
 
     def _count(self, trainer: L.Trainer) -> tuple[int, float, float]:
-        """Move the pending images to the totals; return them, their seconds, and those of these spent on waiting."""
+        """Move the pending images to the totals; return them, their seconds, and the seconds spent on waiting."""
         now = time.perf_counter()
         waited = trainer.profiler.seconds if isinstance(trainer.profiler, DataWait) else 0.0  # type: ignore[attr-defined]
         counted = self._pending_images, now - self._since, waited - self._waited
@@ -109,7 +109,7 @@ class Throughput(L.Callback):
         return counted
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run goes on counting from."""
+        """Return the counts from which a resumed run continues."""
         pending_seconds = time.perf_counter() - self._since if self._pending_images else 0.0
         return {
             "images": self.images + self._pending_images,
@@ -117,6 +117,6 @@ class Throughput(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the counts; how much is done follows from the limits of now."""
+        """Restore the counts; how much of the run is done follows from the present limits."""
         self.images, self.seconds = state_dict["images"], state_dict["seconds"]
         self.done = self.part_done(self.images, self.seconds)

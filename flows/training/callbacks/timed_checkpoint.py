@@ -1,4 +1,4 @@
-"""Checkpoints by the clock, at steps from which a run goes on as if it had not stopped."""
+"""Checkpoints by the clock, at steps from which a run can continue as if it had not stopped."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,10 +8,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def may_store(trainer: L.Trainer) -> bool:
-    """Return whether a run goes on from the batch just taken as if it had not stopped.
+    """Return whether a run can continue after the last batch as if it had not stopped.
 
-    Not from within an optimizer step, whose gradients so far are in no checkpoint; nor where validation comes next, as
-    Lightning leaves that out when it goes on from there.
+    It cannot in the middle of an optimizer step, because the gradients so far are in no checkpoint. It also cannot if
+    validation comes next, because Lightning leaves this validation out when it resumes there.
     """
     loop = trainer.fit_loop
     validates_next = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
@@ -37,6 +37,6 @@ class TimedCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Store, if it is time."""
+        """Store if it is time."""
         if may_store(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

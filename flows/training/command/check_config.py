@@ -1,4 +1,4 @@
-"""Values of a config checked against the annotations of what they are handed to, before anything is built."""
+"""Check values of a config against the annotations of the functions that take them, before anything is built."""
 
 import inspect
 import logging
@@ -13,11 +13,11 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from flows.arguments import did_you_mean
 
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it cannot import is said here
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # failed imports are reported here
 
 
 def check_config(cfg: DictConfig, where: str = "") -> None:
-    """Check every value below that is handed to a `_target_`.
+    """Check every value in a config, at any depth, that is passed to a `_target_`.
 
     Raises:
         ValueError: if a value has the wrong type, or if there is no such argument; the message says where.
@@ -45,7 +45,7 @@ def _target(name: str, where: str) -> Callable[..., Any]:
     except Exception as error:
         cause = error.__cause__ or error
         reason = f"{type(cause).__name__}: {cause}"
-        for lacking in cause, cause.__context__:  # where it is sought as a module after it was sought as an attribute
+        for lacking in cause, cause.__context__:  # Hydra looks for an attribute first, then for a module
             if isinstance(lacking, AttributeError):
                 reason = f"{lacking}{did_you_mean(str(lacking.name), dir(lacking.obj))}"
         if isinstance(cause, ModuleNotFoundError) and cause.name == name.partition(".")[0]:
@@ -54,10 +54,10 @@ def _target(name: str, where: str) -> Callable[..., Any]:
 
 
 def check_settings(cfg: DictConfig, known: Mapping[str, Any]) -> None:
-    """Check that each setting at the top is of its type, and is known, or referred to by others.
+    """Check that each setting at the top level has the right type, and is known or used by another setting.
 
     Raises:
-        ValueError: if not; a setting that nothing uses would be left out without a word.
+        ValueError: if not; otherwise a setting that nothing uses would have no effect and give no message.
     """
     text = OmegaConf.to_yaml(cfg)
     for key in map(str, cfg):
@@ -74,16 +74,16 @@ def check_arguments(function: Callable[..., Any], arguments: dict[str, Any], whe
     """Check keyword arguments against the annotations of a function or class.
 
     Raises:
-        ValueError: as `check_config`.
+        ValueError: in the same cases as `check_config`.
     """
     try:
         parameters = inspect.signature(function).parameters
-    except ValueError:  # some built-in classes have none
+    except ValueError:  # some built-in classes have no signature
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     try:
         hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # an annotation by a name that is imported for type checkers only
+    except NameError:  # an annotation uses a name that is imported for type checkers only
         hints = {}
     for name, value in arguments.items():
         path = f"{where}.{name}" if where else name

@@ -22,21 +22,21 @@ from flows.training.command.terminal import print_whatever_comes
 from flows.training.run.id import is_sweep
 
 SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
-"""What the user said by HYDRA_FULL_ERROR, for this process and the ranks it starts."""
+"""Variable with the user's value of HYDRA_FULL_ERROR, for this process and the ranks that it starts."""
 
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-"""Where torchrun, SLURM and Lightning say which rank this is."""
+"""Variables in which torchrun, SLURM and Lightning say which rank this process is."""
 
 LEFT_OUT = {f"{group}=null": f"~{group}" for group in ("callbacks", "logger")}
-"""How Hydra wants to hear that a group is left out."""
+"""How to tell Hydra that a group is left out."""
 
 
 def command_line(config_path: str, config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
     """Make a function of a config the main of a script, as `hydra.main` does.
 
-    An error is printed as one sentence on standard error, and the exit status is 1, or 130 after Ctrl-C; with
-    HYDRA_FULL_ERROR=1 the traceback is shown instead. Called with a config, main calls the function with it. Before
-    that it imports the modules that the config names as `imports`.
+    An error is printed as one sentence on standard error, and the exit status is 1, or 130 after Ctrl-C. With
+    HYDRA_FULL_ERROR=1, the traceback is shown instead. If main is called with a config, it calls the function with this
+    config. Before it calls the function, main imports the modules that the config lists as `imports`.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
@@ -50,7 +50,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
             with one_sentence_of_a_job(config_name) if is_sweep() else one_sentence(config_name):
                 return run(cfg)
 
-        configs = (Path(task.__code__.co_filename).parent / config_path).resolve()  # also where the script is imported
+        configs = (Path(task.__code__.co_filename).parent / config_path).resolve()  # also if the script is imported
         hydra_main = hydra.main(version_base="1.3", config_path=str(configs), config_name=config_name)(job)
 
         @functools.wraps(task)
@@ -59,7 +59,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
                 return run(cfg)
             os.environ.setdefault(SHOW_TRACEBACK, os.environ.get("HYDRA_FULL_ERROR", "0"))
             sys.argv = [LEFT_OUT.get(argument, argument) for argument in sys.argv]
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its errors over then, instead of printing them
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # then Hydra raises its errors instead of printing them
             print_whatever_comes()
             with one_sentence(config_name):
                 sys.argv[1:] = tidy([as_text(argument) for argument in sys.argv[1:]])
@@ -72,7 +72,7 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
 
 @contextmanager
 def one_sentence(command: str) -> Iterator[None]:
-    """End the process at an error, with one sentence about it; `command` is what was called, as for `explain`."""
+    """End the process at an error, with one sentence about it; `command` is the command's name, as for `explain`."""
     try:
         with exit_when_stopped():
             yield
@@ -85,7 +85,7 @@ def one_sentence(command: str) -> Iterator[None]:
 
 @contextmanager
 def one_sentence_of_a_job(command: str) -> Iterator[None]:
-    """Say what is wrong with a job of a sweep, and hand the error on to the sweep, which has other jobs."""
+    """Say what is wrong with a job of a sweep, and pass the error on to the sweep, which has other jobs."""
     try:
         with exit_when_stopped():
             yield
@@ -103,7 +103,7 @@ def exit_when_stopped() -> Iterator[None]:
         _complain(str(stop) or "interrupted")
         raise SystemExit(130) from stop
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way of handing it on
+        if isinstance(stop.__context__, KeyboardInterrupt):  # this is how Lightning passes Ctrl-C on
             _complain("interrupted")
             raise SystemExit(130) from stop
         raise

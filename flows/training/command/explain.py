@@ -28,7 +28,7 @@ WHAT_TO_DO_IN_LIGHTNING = {
     "can not run on your system": "use trainer=cpu, or trainer=auto, which takes a GPU where there is one",
     "gpu": "use trainer=cpu, or as many trainer.devices as there are",
 }
-"""What to do about a complaint that contains the words; the first that fits counts."""
+"""What to do about an error of Lightning that contains the words; the first entry that fits counts."""
 
 WHAT_TO_DO_WITHOUT_MEMORY = {
     "sample": "make batch_size smaller, or give another device",
@@ -36,13 +36,13 @@ WHAT_TO_DO_WITHOUT_MEMORY = {
     "train": "make data.batch_size or data.eval_batch_size smaller (trainer.accumulate_grad_batches makes up for it), "
     "or set model.memory_flat=true",
 }
-"""By command, as each has other settings."""
+"""What to do when memory is full, by command, because each command has other settings."""
 
 EXTRA = {"lightning", "torchmetrics", "torchvision"}
-"""What commands import late, so that a start without them comes this far."""
+"""Packages that commands import late, so that a command without them fails only here, with an explanation."""
 
 LIBRARIES = ("<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
-"""How the names of files begin that are neither of this project nor of its user."""
+"""Beginnings of the names of files that belong neither to this project nor to its user."""
 
 
 def explain(error: BaseException, command: str = "train") -> str:
@@ -50,7 +50,7 @@ def explain(error: BaseException, command: str = "train") -> str:
 
     Args:
         error: what was raised.
-        command: by what: "train", "sample", "evaluate" or "estimate".
+        command: which command raised it: "train", "sample", "evaluate" or "estimate".
     """
     text = " ".join(_from_worker(str(error)).split())
     match error:
@@ -81,7 +81,7 @@ def explain(error: BaseException, command: str = "train") -> str:
             return f"{file}: {error.strerror}: {to_do}"
         case OSError(errno=int(number)) if number in WHAT_TO_DO_WITH_FILES:
             return f"{error.strerror}: {WHAT_TO_DO_WITH_FILES[number]}"
-        case Exception() if type(error).__name__ == "MisconfigurationException":  # Lightning need not be loaded
+        case Exception() if type(error).__name__ == "MisconfigurationException":  # by name, so that Lightning need not be loaded
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
             return f"{text.rstrip('.!')}: {to_do}"
         case ValueError() if found := re.search(r"`val_check_interval` \((\d+)\) must be .* batches \((\d+)\)", text):
@@ -107,7 +107,7 @@ def explain(error: BaseException, command: str = "train") -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return where an error came up, in the last file that no library has brought."""
+    """Return where an error was raised: the last place that is in no library."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)] or frames
     return f"raised in {from_here(own[-1].filename)}, line {own[-1].lineno}; " if own else ""

@@ -71,15 +71,15 @@ def _no_such_setting(cause: ConfigAttributeError | ConfigKeyError, typed: str) -
 
 
 def _arguments(node: DictConfig) -> list[str]:
-    """Return the arguments that what a node stands for takes by name."""
+    """Return the named arguments of the `_target_` of a node."""
     try:
         return list(inspect.signature(get_object(node["_target_"])).parameters)
-    except Exception:  # there is no target, or it is wrong itself
+    except Exception:  # there is no target, or the target itself is wrong
         return []
 
 
 def _paths(node: DictConfig, where: str = "") -> Iterator[str]:
-    """Return the keys of a config at all depths, but for Hydra's own."""
+    """Return the keys of a config at all depths, except Hydra's own keys."""
     for key in map(str, node):
         path = f"{where}{key}"
         yield path
@@ -104,6 +104,6 @@ def _composition(text: str) -> str:
 
 
 def _file(text: str) -> str:
-    """Return which file Hydra speaks of, if it is not a script's own config."""
+    """Return the file that Hydra's message is about, if it is not a script's own config."""
     found = re.match(r"In '((?!hydra/)[^']+/[^']+)':", text)
     return f"{found[1]}.yaml: " if found else ""

@@ -1,4 +1,4 @@
-"""Modules of the user's own, which a command imports before it builds anything."""
+"""The user's own modules, which a command imports before it builds anything."""
 
 import importlib
 import importlib.util
@@ -14,11 +14,11 @@ def import_modules(imports: Any) -> None:
     """Import what `imports=[...]` names: modules that register models or couplings, or hold a data source.
 
     Args:
-        imports: a list of the names of modules and the paths of `.py` files, as seen from the current folder. A file
-            `parts/my_source.py` becomes the module `my_source`, and can import the files beside it.
+        imports: a list of names of modules and of paths of `.py` files, relative to the current folder. A file
+            `parts/my_source.py` becomes the module `my_source`, and can import the files in its folder.
 
     Raises:
-        ValueError: if it is no list of texts, or a file has the name of another module.
+        ValueError: if `imports` is not a list of texts, or if a file has the name of another module.
         FileNotFoundError: if there is no such file.
         ImportError: if there is no such module, or if it fails while it is imported.
     """

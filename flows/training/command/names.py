@@ -13,7 +13,7 @@ NAMES = {
     "hydra.sweep.dir",
     "hydra.sweep.subdir",
 }
-"""Settings whose values are text, whatever they look like."""
+"""Settings whose values are text, even if they look like numbers."""
 
 NAMES_OR_NULL = {
     "resume",
@@ -24,18 +24,18 @@ NAMES_OR_NULL = {
     "data.source.val",
     "data.source.test",
 }
-"""Likewise, but that null stays null."""
+"""Settings whose values are text in the same way, except that null stays null."""
 
 
 def as_text(argument: str) -> str:
-    """Quote the value of `KEY=VALUE` where it is a name: Hydra would make 20241125 of 2024_11_25, and 1000.0 of 1e3."""
+    """Quote the value of `KEY=VALUE` if it is a name: Hydra would read 2024_11_25 as 20241125, and 1e3 as 1000.0."""
     start, _, text = argument.partition("=")
     key = start.lstrip("+")
     if key not in NAMES | NAMES_OR_NULL:
         return argument
     try:
         value = OverridesParser.create().parse_override(argument).value()
-    except HydraException:  # which Hydra will tell of
+    except HydraException:  # Hydra will report it
         return argument
     is_other_than_text = isinstance(value, bool | int | float) or (value is None and key in NAMES)
     return f"{start}='{text.strip()}'" if is_other_than_text else argument

@@ -1,4 +1,4 @@
-"""Settings on a command line: as people type them, as Hydra reads them, as messages advise them."""
+"""Settings on a command line: as people type them, as Hydra reads them, as messages suggest them."""
 
 import argparse
 import os
@@ -16,18 +16,18 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 ROOT = Path(__file__).parents[3]
-"""Where the scripts of the project are."""
+"""The folder of the project's scripts."""
 
 PARSER = OverridesParser.create()
 OVERRIDE = re.compile(r"~|\+{0,2}[^-+~=\s][^=\s]*=")
-"""How an override begins; all else on a command line is an option, or a mistake."""
+"""How an override begins; everything else on a command line is an option, or a mistake."""
 
 NOT_TEXT = re.compile(r"""^[\[{"']|,|\$\{""")
-"""What a value has in it that is more than a text: lists, quotes, several values, references."""
+"""Signs that a value is more than a text: lists, quotes, several values, references."""
 
 
 def override(key: str, text: object) -> str:
-    """Return what to type into a shell to give a setting this text: `KEY=TEXT`, in quotes where it needs them."""
+    """Return what to type into a shell to give a setting this text: `KEY=TEXT`, in quotes if it needs them."""
     typed = f"{key}={text}"
     if _text(_parse(typed)) != str(text):
         literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
@@ -36,27 +36,27 @@ def override(key: str, text: object) -> str:
 
 
 def command(script: str, *settings: str) -> str:
-    """Return what to type into a shell, where the user stands, to run a script of the project.
+    """Return what to type into a shell, in the user's current folder, to run a script of the project.
 
     Args:
         script: its path from the root of the project.
-        settings: as from `override`.
+        settings: results of `override`.
     """
     python = "python" if which("python") == sys.executable else from_here(sys.executable)
     return " ".join([shlex.quote(python), shlex.quote(from_here(ROOT / script)), *settings])
 
 
 def from_here(path: str | Path) -> str:
-    """Return a path as seen from where the user started the program, or the whole path where that is shorter."""
+    """Return a path relative to the folder where the user started the program, or the absolute path if shorter."""
     here = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else os.getcwd()
     return min(os.path.relpath(path, here), str(Path(path).absolute()), key=len)
 
 
 def tidy(arguments: list[str]) -> list[str]:
-    """Return the arguments of a command with its options first, and each value as Hydra can read it.
+    """Return the arguments of a command with its options first, and each value in a form that Hydra can read.
 
-    A value that Hydra's grammar does not know, such as `a=b.ckpt`, is the text that it is. A text that begins with `~/`
-    is in the home folder, also where the shell has left that alone.
+    A value that does not fit Hydra's grammar, such as `a=b.ckpt`, is taken as text. A text that begins with `~/` is
+    in the home folder, even if the shell has not replaced the `~`.
 
     Raises:
         ValueError: if an argument is neither an option nor of the form KEY=VALUE; the message says how to write it.
@@ -73,7 +73,7 @@ def tidy(arguments: list[str]) -> list[str]:
 
 
 def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words that belong to no option of Hydra's, and the options that are none of Hydra's."""
+    """Return the words that belong to no option of Hydra, and the options that Hydra does not have."""
     parser = get_args_parser()
     parser.allow_abbrev = parser.exit_on_error = False
     try:
@@ -88,7 +88,7 @@ def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _as_setting(word: str, arguments: list[str]) -> str:
-    """Return how to write a word, with what stands before or after it, as a setting; nothing if that is not clear."""
+    """Return how to write a word and its neighbours as a setting; an empty text if that is not clear."""
     place = arguments.index(word)
     key, _, value = word.lstrip("-\u2013\u2014").partition("=")
     if place and arguments[place - 1].endswith("="):
@@ -107,7 +107,7 @@ def is_key(text: str) -> bool:
 
 
 def _readable(argument: str) -> str:
-    """Return an override with its value in quotes where that makes it the text that was meant."""
+    """Return an override, with its value in quotes if only quotes make it the text that was meant."""
     parsed = _parse(argument)
     key, _, value = argument.partition("=")
     if parsed is None and NOT_TEXT.search(value):

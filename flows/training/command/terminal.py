@@ -1,4 +1,4 @@
-"""What a command prints, wherever that goes."""
+"""Printing that never ends a command, whatever reads its output."""
 
 import errno
 import io
@@ -7,14 +7,14 @@ import sys
 from typing import Any
 
 GONE = (errno.EPIPE, errno.EIO)
-"""What the system says where the reader of a pipe has ended, or a terminal was closed."""
+"""Errors of the system when the reader of a pipe has ended, or a terminal was closed."""
 
 
 class Unheard(io.FileIO):
-    """An open file that goes on into nothing when nobody reads it any more."""
+    """An open file that drops its data when nobody reads it any more."""
 
     def write(self, data: Any) -> int:
-        """Write, or only seem to."""
+        """Write the data, or drop them if nobody reads them."""
         try:
             return super().write(data)
         except OSError as error:
@@ -25,15 +25,16 @@ class Unheard(io.FileIO):
 
 
 def print_whatever_comes() -> None:
-    """See to it that printing never ends the program.
+    """Make sure that printing never ends the program.
 
-    Not where the output is closed, nor where its reader ends before (as in `| head`), nor where it lacks a letter.
+    The program continues if the output is closed, if its reader ends earlier (as in `| head`), and if its encoding
+    lacks a letter.
     """
     for name, number in ("stdout", 1), ("stderr", 2):
         stream = getattr(sys, name)
         if stream is None:  # it was closed before Python started
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif stream is getattr(sys, f"__{name}__") and stream.fileno() == number:  # nobody has put his own in its place
+        elif stream is getattr(sys, f"__{name}__") and stream.fileno() == number:  # nobody has replaced it
             stream.flush()
             raw = Unheard(number, "w", closefd=False)
             made = io.TextIOWrapper(

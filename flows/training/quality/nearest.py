@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # at run time `data` may be another package, of users
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageSet
 
 
