@@ -1,4 +1,4 @@
-"""Names of the core that `flows.training` has, too."""
+"""Names of the core that `flows.training` also has."""
 
 from flows.files import CheckpointError, peek
 from flows.files import load as load_flow

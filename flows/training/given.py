@@ -1,4 +1,4 @@
-"""Batches for a flow that may be conditional: what it is given of them, and whether data have it."""
+"""Batches for a flow that may be conditional: what the flow gets from a batch, and whether the data have it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:  # at run time, `data` may be a package of the user
 
 
 def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
-    """Return label and condition of a batch, as far as the flow reads them: arguments of its methods, by name."""
+    """Return label and condition of a batch, if the flow reads them, as named arguments of the flow's methods."""
     label = {} if flow.num_classes is None else {"label": batch.labels}
     return label if batch.condition is None else {**label, "condition": batch.condition}
 
 
 def given_log_probs(flow: ImageFlow, batch: Batch, num_draws: int, seed: int) -> Tensor:
-    """Return `(num_draws, B)` values of log_prob in nats as `draw_log_probs`, given what the flow reads."""
+    """Return `(num_draws, B)` values of log_prob in nats from `draw_log_probs`, given label and condition if read."""
     known = given(flow, batch)
     label, condition = known.get("label"), known.get("condition")
     return draw_log_probs(flow, batch.images, label, batch.index, num_draws=num_draws, seed=seed, condition=condition)
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Go through batches, each on a device."""
+    """Go through batches, and move each batch to a device."""
     for batch in batches:
         yield type(batch)(*(part if part is None else part.to(device) for part in batch))
 

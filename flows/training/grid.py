@@ -11,7 +11,7 @@ from torch import Tensor
 from flows.image_flow import ImageFlow
 
 PNG_CHANNELS = 1, 3
-"""Grey or colour; a second or a fourth would be read as how far a pixel is seen through."""
+"""Grey or colour; a second or a fourth channel would be read as transparency."""
 
 VISIBLE_SIDE = 48
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
@@ -20,7 +20,7 @@ VISIBLE_SIDE = 48
 def image_grid(images: Tensor, num_columns: int) -> Tensor:
     """Lay uint8 images `(B, C, H, W)` out in rows of `num_columns`: one RGB picture `(3, H', W')`.
 
-    Images with other than 1 or 3 channels show their first.
+    Images that do not have 1 or 3 channels show only their first channel.
     """
     if images.shape[1] not in PNG_CHANNELS:
         images = images[:, :1]
@@ -36,9 +36,9 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
 
 
 def enlarged(images: Tensor, image_shape: Sequence[int]) -> Tensor:
-    """Return uint8 images by their nearest pixels at the size (C, H, W) of others, to lie beside these in a grid.
+    """Return uint8 images at the size (C, H, W) of other images, by nearest pixels, to show both in one grid.
 
-    Images with other channels show their first.
+    If the number of channels differs, the images show only their first channel.
     """
     channels, height, width = image_shape
     if images.shape[1] != channels:
@@ -58,7 +58,7 @@ def temperature_rows(
 
 
 def check_channels(num_channels: int) -> None:
-    """Raise ValueError unless a picture of so many channels is grey or colour."""
+    """Raise ValueError unless a picture with this number of channels is grey or colour."""
     if num_channels not in PNG_CHANNELS:
         raise ValueError(
             f"a picture has 1 channel (grey) or 3 (colour), and these images have {num_channels}: take "
@@ -67,10 +67,10 @@ def check_channels(num_channels: int) -> None:
 
 
 def save_png(picture: Tensor, path: str | Path) -> None:
-    """Write a uint8 picture `(C, H, W)`, C 1 or 3, making its folder where needed.
+    """Write a uint8 picture `(C, H, W)`, C 1 or 3, and make its folder if needed.
 
     Raises:
-        ValueError: if it is no such picture.
+        ValueError: if it is not such a picture.
     """
     if picture.dtype != torch.uint8 or picture.dim() != 3:
         raise ValueError(f"a picture is uint8 (C, H, W), got {picture.dtype} {tuple(picture.shape)}")

@@ -46,15 +46,15 @@ class LitFlow(L.LightningModule):
 
     Args:
         flow: the model.
-        optimizer: named parameters to optimizer.
-        schedule: (step, part of the run done) to the factor on the learning rate.
+        optimizer: makes the optimizer from named parameters.
+        schedule: maps (step, part of the run done) to the factor on the learning rate.
         seed: of the training noise.
         num_init_images: images of the data-dependent initialisation, in one batch.
-        num_val_draws: noise draws an image in validation.
-        num_test_draws: noise draws an image in the test.
+        num_val_draws: noise draws per image in validation.
+        num_test_draws: noise draws per image in the test.
         eval_seed: of the noise of validation and test.
         compile: compile the flow's forward pass and its gradient (torch.compile) once it is initialised.
-        on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" it and count.
+        on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" and count the step.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -100,15 +100,15 @@ class LitFlow(L.LightningModule):
         self._losses: list[Tensor] = []
         self.bits = ImageAverage()
         self.validation: tuple[int, Average] | None = None
-        """The last one, and after how many steps it was."""
+        """The last validation: the number of steps before it, and its result."""
         self.test_average: Average | None = None
 
     def setup(self, stage: str) -> None:
-        """Initialise from data, on the same images on all ranks, unless the flow is, or a checkpoint is to be restored.
+        """Initialise from data, with the same images on all ranks; not if this is done, or a checkpoint is restored.
 
         Raises:
-            ValueError: if the data have not the classes or conditions that the flow reads, or if precision is to be
-                lower than float32 outside the networks of the couplings.
+            ValueError: if the data do not have the classes or conditions that the flow reads, or if the precision would
+                be lower than float32 outside the networks of the couplings.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.flow.num_classes not in (None, data.num_classes):
@@ -119,25 +119,25 @@ class LitFlow(L.LightningModule):
         check_conditions(self.flow, data.condition_shape)
         check_precision(self.flow, self.trainer.precision)
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
-            self.flow.to(self.device)  # Lightning moves it later only
+            self.flow.to(self.device)  # Lightning only moves it later
             first = move_data_to_device(data.initial_batch(self.num_init_images), self.device)
             initialize(self.flow, *self._arguments(first))
         if self.compiles and stage == "fit":
             self.flow.compile()
 
     def _arguments(self, batch: Batch) -> tuple[Tensor | None, ...]:
-        """Return what the flow's `forward` takes in training: images, label, noise, condition."""
+        """Return the arguments of the flow's `forward` in training: images, label, noise, condition."""
         noise = uniform_noise(batch.index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
         known = given(self.flow, batch)
         return batch.images, known.get("label"), noise, known.get("condition")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store how to build the flow: plain data, so that `load_flow` needs the file alone."""
+        """Store how to build the flow: plain data, so that `load_flow` needs only the file."""
         checkpoint[SPEC_KEY] = self.flow.spec
         checkpoint["skipped_steps"] = self.skipped_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue to count skipped steps."""
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -148,7 +148,7 @@ class LitFlow(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Watch what memory-flat training rebuilds."""
+        """Watch the error of what memory-flat training rebuilds."""
         if self.flow.memory_flat and (drift := largest_drift(self.flow)) is not None:
             self.log("train/reconstruction_drift", drift, batch_size=1)
             if self.global_step % self.trainer.log_every_n_steps == 0 and not self.warned_of_drift:  # type: ignore[attr-defined]
@@ -174,7 +174,7 @@ class LitFlow(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients; log the loss of the step and their norm before, or see to a step that is not finite.
+        """Clip gradients, and log the step's loss and the norm before clipping; or handle a step that is not finite.
 
         Raises:
             FloatingPointError: if the loss or the gradient is not finite and such steps are not skipped.
@@ -187,9 +187,9 @@ class LitFlow(L.LightningModule):
         loss = mean_over_ranks(torch.stack(self._losses).mean())
         self._losses.clear()
         self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=1)
-        if bool(torch.isfinite(norm) & torch.isfinite(loss)):  # the gradients are the mean over ranks already
+        if bool(torch.isfinite(norm) & torch.isfinite(loss)):  # the gradients already are the mean over ranks
             self.log("train/gradient_norm", norm, batch_size=1)
-        elif self.trainer.precision != "16-mixed":  # whose loss scaling skips such steps itself
+        elif self.trainer.precision != "16-mixed":  # there, loss scaling skips such steps
             self._not_finite(optimizer, loss, norm)
 
     def _not_finite(self, optimizer: Optimizer, loss: Tensor, norm: Tensor) -> None:
@@ -208,7 +208,7 @@ class LitFlow(L.LightningModule):
         )
 
     def _last_good_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that is older than the last step, whose weights already fail."""
+        """Return the newest checkpoint that is older than the last step; the weights of that step already fail."""
         paths = {
             path
             for callback in self.trainer.checkpoint_callbacks
@@ -218,16 +218,16 @@ class LitFlow(L.LightningModule):
         return newest_checkpoint(paths, before_step=self.global_step)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer with its schedule, stepped every step."""
+        """Return the optimizer with its schedule, which is updated at every step."""
         optimizer = self.make_optimizer(self.flow.named_parameters())
-        # Fused optimizers would unscale gradients themselves, after they are clipped and looked at.
+        # Fused optimizers would unscale gradients themselves, after the gradients are clipped and checked.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = Scheduled(optimizer, lambda step: self.schedule(step, self.progress(step)))
         keep_settings(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def progress(self, step: int) -> float:
-        """Return how much of the run is done, 0 to 1: of its steps, images or time, whichever is further on."""
+        """Return how much of the run is done, 0 to 1: by steps, images or time, whichever gives the most."""
         if step == 0:  # asked before a checkpoint is restored: counting the steps would start the data too early
             return 0.0
         done = step / self.trainer.estimated_stepping_batches
@@ -262,7 +262,7 @@ class LitFlow(L.LightningModule):
             )
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over the validation set, with a warning where it is not finite."""
+        """Log the mean over the validation set, with a warning if it is not finite."""
         average = self._collect()
         self.validation = self.global_step, average
         mean = average.mean
@@ -287,7 +287,7 @@ class LitFlow(L.LightningModule):
             self.log("test/standard_error", self.test_average.standard_error, batch_size=1, sync_dist=True)
 
     def result(self, split: str) -> dict[str, Any]:
-        """Return what the last validation ("val") or the test ("test") has found, and how: fields of a `Provenance`."""
+        """Return the result of the last validation ("val") or the test ("test") as fields of a `Provenance`."""
         average = self.test_average if split == "test" else self.validation and self.validation[1]
         assert average is not None
         return {

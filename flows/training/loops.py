@@ -1,4 +1,4 @@
-"""Lightning's training loops: when a run validates, where it may stop, and how it goes on."""
+"""Lightning's training loops: when a run validates, where it may stop, and how it is resumed."""
 
 import time
 from typing import Any
@@ -20,11 +20,11 @@ def is_last_step(trainer: L.Trainer) -> bool:
 
 
 class StepwiseLoop(_TrainingEpochLoop):
-    """Lightning's loop over an epoch, which validates and stops between optimizer steps only, and validates the last.
+    """Lightning's loop over an epoch; it only validates and stops between optimizer steps, and validates the last step.
 
-    A validation that is due within an optimizer step (`accumulate_grad_batches`) waits for its end: what is stored in
-    the validation would lack the gradients so far. Where several ranks validate by the clock, they all do so as soon as
-    one finds it is time.
+    A validation that is due during an optimizer step (`accumulate_grad_batches`) waits for the end of the step.
+    Otherwise, what is stored in the validation would lack the gradients so far. If several ranks validate by the clock,
+    all of them validate as soon as one finds that it is time.
     """
 
     def __init__(self, trainer: L.Trainer, min_steps: int | None = None, max_steps: int = -1) -> None:
@@ -34,7 +34,7 @@ class StepwiseLoop(_TrainingEpochLoop):
 
     @property
     def done(self) -> bool:
-        """Whether to leave the epoch."""
+        """Whether to end the epoch."""
         return not self._should_accumulate() and super().done
 
     def _should_check_val_fx(self, data_fetcher: Any) -> bool:
@@ -53,7 +53,7 @@ class StepwiseLoop(_TrainingEpochLoop):
         return bool(batches // interval > (batches - of_this_step) // interval)
 
     def _is_due_by_the_clock(self, interval: float) -> bool:
-        """Return whether it is time on any rank: the same answer on all ranks, and whenever it is asked for a batch."""
+        """Return whether it is time on any rank; the answer is the same on all ranks, and during one batch."""
         if self._clock_read_at != self.total_batch_idx:
             self._clock_read_at = self.total_batch_idx
             waited = time.monotonic() - self.trainer._last_val_time
@@ -62,10 +62,10 @@ class StepwiseLoop(_TrainingEpochLoop):
 
 
 class ResumableLoop(_FitLoop):
-    """Lightning's loop over epochs, which goes on from the end of an epoch and of a run as it would have without one.
+    """Lightning's loop over epochs, which resumes at the end of an epoch or a run as if it had not stopped there.
 
-    (Lightning counts an epoch twice when it goes on from its end under `max_steps`, and takes one in which a run ended
-    for a whole one.)
+    (Under `max_steps`, Lightning itself counts an epoch twice when it resumes at the end of this epoch. And it counts
+    an epoch in which a run ended as a whole epoch.)
     """
 
     def __init__(self, trainer: L.Trainer) -> None:

@@ -9,7 +9,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 class Average(NamedTuple):
-    """A mean over images with its standard error, sd / sqrt(n), which one image does not have."""
+    """A mean over images with its standard error, sd / sqrt(n); a single image has no standard error."""
 
     mean: float
     standard_error: float | None
@@ -17,7 +17,7 @@ class Average(NamedTuple):
 
 
 class ImageAverage(Metric):
-    """Average a value over images, whatever the batches and ranks; repeats that a sampler padded with are dropped."""
+    """Average a value over images, for any batches and ranks; images that a sampler repeats as padding count once."""
 
     full_state_update = False
     values: list[Tensor]

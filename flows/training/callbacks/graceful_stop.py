@@ -115,7 +115,7 @@ class GracefulStop(Checkpoint):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # SLURM sends this signal to all tasks of a job that it requeues
         complaint = None
         if trainer.is_global_zero:
-            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # while the output is still read
+            print(f"{what}: the job goes back into the queue", file=sys.stderr, flush=True)  # before the job ends
             complaint = requeue()
         trainer.strategy.barrier()
         raise Interrupted(f"the job could not be requeued ({complaint}): {by_hand}" if complaint else "requeued")

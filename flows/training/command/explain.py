@@ -81,7 +81,7 @@ def explain(error: BaseException, command: str = "train") -> str:
             return f"{file}: {error.strerror}: {to_do}"
         case OSError(errno=int(number)) if number in WHAT_TO_DO_WITH_FILES:
             return f"{error.strerror}: {WHAT_TO_DO_WITH_FILES[number]}"
-        case Exception() if type(error).__name__ == "MisconfigurationException":  # by name, so that Lightning need not be loaded
+        case Exception() if type(error).__name__ == "MisconfigurationException":  # Lightning need not be loaded
             to_do = next((to_do for words, to_do in WHAT_TO_DO_IN_LIGHTNING.items() if words in text), "see trainer.*")
             return f"{text.rstrip('.!')}: {to_do}"
         case ValueError() if found := re.search(r"`val_check_interval` \((\d+)\) must be .* batches \((\d+)\)", text):

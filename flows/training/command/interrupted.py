@@ -2,4 +2,4 @@
 
 
 class Interrupted(BaseException):
-    """The run stopped because it was asked to; the message says how to continue. (It is no failure, so no Exception.)"""
+    """The run stopped because it was asked to; the message says how to continue. (No failure, so no Exception.)"""

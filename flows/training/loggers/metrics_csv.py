@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class ContinuingWriter(ExperimentWriter):
-    """Lightning's CSV writer, going on with the file it finds instead of deleting it."""
+    """Lightning's CSV writer, which continues the file that it finds instead of deleting it."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -20,10 +20,10 @@ class ContinuingWriter(ExperimentWriter):
         self.metrics_keys = list(self._earlier_rows[0]) if self._earlier_rows else []
 
     def _check_log_dir_exists(self) -> None:
-        """Keep what is there."""
+        """Keep the files that are there."""
 
     def _read(self) -> list[dict[str, Any]]:
-        """Return the rows of the file but for one that a killed run has left half written."""
+        """Return the rows of the file, except a row that a killed run has left half written."""
         if not self.path.exists():
             return []
         whole_lines, _, _ = self.path.read_text().rpartition("\n")
@@ -36,7 +36,7 @@ class ContinuingWriter(ExperimentWriter):
             self._replace(self._earlier_rows)
 
     def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        """Log a row; the first one of a resumed run takes the place of the earlier rows from its step on."""
+        """Log a row; the first row of a resumed run replaces the earlier rows from its step on."""
         if step is not None:
             self.forget_from(step)
         self._earlier_rows = []
@@ -46,7 +46,7 @@ class ContinuingWriter(ExperimentWriter):
         self._replace(self._read())
 
     def _replace(self, rows: list[dict[str, Any]]) -> None:
-        """Write the whole file, or leave the one that is there."""
+        """Write the whole file, or keep the old file."""
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.metrics_keys)
@@ -75,5 +75,5 @@ class MetricsCSV(CSVLogger):
 
     @rank_zero_only
     def forget_from(self, step: int) -> None:
-        """Drop the rows of an earlier run from `step` on, which a resumed run takes anew; from 0 on all of them."""
+        """Drop the rows of an earlier run from `step` on, because a resumed run repeats these steps; 0 drops all."""
         self.experiment.forget_from(step)

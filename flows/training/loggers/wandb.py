@@ -1,4 +1,4 @@
-"""A Weights & Biases run that the network cannot stop."""
+"""A Weights & Biases run that problems of the network cannot stop."""
 
 import logging
 import os
@@ -18,26 +18,28 @@ from flows.training.run.id import run_name
 log = logging.getLogger(__name__)
 
 PROBE = (1, 0.5, 3)
-"""At most seven seconds to learn whether W&B answers: one more try, seconds before it, seconds a try."""
+"""At most seven seconds to learn whether W&B answers: number of retries, seconds before a retry, seconds per try."""
 PATIENT = (20, 60, 30)
-"""What W&B does by itself, once a run is on."""
+"""The same values as W&B uses by default, for the time after the start of a run."""
 
 
 class UnstoppableWandb(WandbLogger):
-    """Lightning's WandbLogger for a run that goes on, offline, where W&B is out of reach.
+    """Lightning's WandbLogger for a run that continues offline if W&B is out of reach.
 
-    Before the run starts, W&B is asked whether it answers and takes the API key; if not, the run is logged offline, and
-    the log says once why, where and how to sync it later. So it does where the end of the run does not get through.
-    WANDB_MODE=offline and disabled ask nothing. A run folder keeps the W&B id it was given first, so that a resumed run
-    goes on in its own W&B run; a copy by another name gets its own. Call `finish` at the end.
+    Before the run starts, the logger checks whether W&B answers and accepts the API key. If not, the run is logged
+    offline, and the log says once why, where and how to sync it later. The log says the same if the end of the run does
+    not reach W&B. With WANDB_MODE=offline or disabled, nothing is checked.
+
+    A run folder keeps its first W&B id, so that a resumed run continues its own W&B run. A copy of the folder with
+    another name gets its own id. Call `finish` at the end.
 
     Args:
         directory: the run folder; files go to `DIR/wandb`.
-        project: of W&B.
+        project: the W&B project.
         name: of the run.
-        group: that W&B shows the run in.
-        log_checkpoints: upload the folder of the checkpoints as an artifact when the run ends. (Offline, `wandb sync`
-            takes the files from where they lie.)
+        group: the group in which W&B shows the run.
+        log_checkpoints: upload the folder of the checkpoints as an artifact when the run ends. (For an offline run,
+            `wandb sync` takes the files from this folder.)
         finish_timeout: seconds that the upload may take at the end of the run.
 
     Raises:
@@ -68,7 +70,7 @@ class UnstoppableWandb(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """Return the W&B run, starting it if need be."""
+        """Return the W&B run, and start it if needed."""
         if self._experiment is None:
             self._start()
         return self._experiment
@@ -98,8 +100,8 @@ class UnstoppableWandb(WandbLogger):
         log.warning("W&B logs offline (%s): %s", obstacle, _how_to_sync(super().experiment.sync_dir))
 
     def _open_session(self) -> str:
-        """Make W&B read its settings and speak through this logger; return its mode."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it holds up the end, and complains, without a network
+        """Make W&B read its settings and send its messages to this logger; return the mode of W&B."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without a network, it delays the end and prints errors
         import wandb
 
         settings = wandb.setup(settings=wandb.Settings(**_tries(*PROBE))).settings
@@ -117,7 +119,7 @@ class UnstoppableWandb(WandbLogger):
         return kept
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remember where the checkpoints lie."""
+        """Remember the folder of the checkpoints."""
         if checkpoint_callback.dirpath is not None:
             self._folders.add(Path(checkpoint_callback.dirpath))
 
@@ -159,7 +161,7 @@ class UnstoppableWandb(WandbLogger):
 
 
 class _Terminal:
-    """Where W&B's own warnings go: on to the log, but for those that data were lost on the way."""
+    """Pass W&B's own warnings on to the log, except warnings that data were lost on the way."""
 
     def __init__(self) -> None:
         self.lost = False

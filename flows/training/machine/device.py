@@ -4,7 +4,7 @@ import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; "auto" is the CUDA GPU where there is one, else the CPU.
+    """Return the device called `name`; "auto" is the CUDA GPU if there is one, else the CPU.
 
     Raises:
         ValueError: if there is no such device on this machine.
@@ -20,15 +20,15 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what to call a device in records: "cpu", or the model of the GPU."""
+    """Return the name of a device for records: "cpu", or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def set_tf32(allowed: bool) -> None:
     """Allow or forbid TF32, which rounds products on recent NVIDIA GPUs to 10 bits; torch allows it in convolutions.
 
-    Without it a flow inverts to float32 accuracy; with it training is faster, and 1x1 convolutions invert to three
-    digits only.
+    Without TF32, a flow inverts to float32 accuracy. With TF32, training is faster, but 1x1 convolutions invert to only
+    three digits.
     """
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed

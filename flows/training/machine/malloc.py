@@ -7,14 +7,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 
 LARGEST_THRESHOLD = 32 * 2**20
-"""The largest that glibc takes for M_MMAP_THRESHOLD on 64-bit machines."""
+"""The largest value that glibc accepts for M_MMAP_THRESHOLD on 64-bit machines."""
 
 
 def keep_freed_memory() -> None:
-    """Have freed memory kept for the next tensor of this process, up to 32 MiB each.
+    """Keep freed memory for the next tensors of this process, up to 32 MiB for each tensor.
 
-    By default glibc gives the pages of larger tensors back to the kernel, which clears them anew for every activation
-    of every step. Where the C library is another one, nothing changes.
+    By default, glibc gives the pages of larger tensors back to the kernel, which clears them again for every activation
+    of every step. With another C library, nothing changes.
     """
     if sys.platform != "linux":
         return

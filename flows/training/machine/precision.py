@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")
-"""Those of Lightning's that compute in float32 at least, but for the networks of the couplings."""
+"""Lightning's precisions that compute in float32 at least, except in the networks of the couplings."""
 
 
 def check_precision(flow: nn.Module, precision: str) -> None:
-    """Raise ValueError if weights, or the trainer's `precision`, are below float32 outside the couplings' networks."""
+    """Raise ValueError if weights, or the trainer's `precision`, are below float32 outside networks of couplings."""
     low = {str(p.dtype) for p in flow.parameters() if p.is_floating_point() and torch.finfo(p.dtype).bits < 32}
     if precision not in PRECISIONS:
         low.add(f"trainer.precision={precision}")

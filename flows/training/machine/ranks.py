@@ -12,8 +12,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_first_rank() -> None:
-    """Let a rank that Lightning started end when the first one dies, not wait for it in a collective (Linux only)."""
-    elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ  # they see to it themselves
+    """Make a rank that Lightning started end when the first rank dies, not wait in a collective (Linux only)."""
+    elsewhere = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ  # these do it themselves
     if sys.platform == "linux" and "LOCAL_RANK" in os.environ and not elsewhere:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -24,7 +24,10 @@ def is_first_rank() -> bool:
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:
-    """Return the mean of a value over all ranks, the value itself where there is one; not finite if one is not."""
+    """Return the mean of a value over all ranks (the value itself if there is only one rank).
+
+    The mean is not finite if the value of any rank is not finite.
+    """
     if not (dist.is_available() and dist.is_initialized()):
         return value
     total = value.clone()
@@ -33,19 +36,19 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 
 class Agreement:
-    """Whether any rank has asked for something, told to all of them in the same step, without waiting for it.
+    """Whether any rank has asked for something; all ranks learn this in the same step, without waiting.
 
-    Where there are several ranks, `ask` answers what was asked at its last call, as the message travels meanwhile.
+    With several ranks, `ask` returns what was asked at the call before, because the message is sent in the meantime.
     """
 
     def __init__(self) -> None:
         self._message: tuple[Tensor, dist.Work] | None = None
 
     def ask(self, asked: bool, like: Tensor) -> bool:
-        """Send what this rank asks for; return whether any had asked before.
+        """Send what this rank asks for; return whether any rank had asked before.
 
         Args:
-            asked: the same call on all ranks may differ in this.
+            asked: whether this rank asks; it may differ between ranks.
             like: a tensor on the device for messages.
         """
         if not (dist.is_available() and dist.is_initialized()):

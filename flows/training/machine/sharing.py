@@ -21,7 +21,7 @@ PATIENCE = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Share:
-    """The part of one process.
+    """The part of the work that one process does.
 
     Args:
         rank: number of the process.
@@ -33,7 +33,7 @@ class Share:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what there is one of, such as tables."""
+        """Whether this process writes the things that exist only once, such as tables."""
         return self.rank == 0
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
@@ -58,8 +58,8 @@ class Share:
 def shared() -> Iterator[Share]:
     """Join the processes of this command, which wait for each other here and at the end.
 
-    Under `torchrun` and `srun` each process gets a part, and a GPU of its own where there are some; otherwise there is
-    one process, with all of the work.
+    Under `torchrun` and `srun`, each process gets a part of the work, and its own GPU if there are GPUs. Otherwise,
+    there is one process, which does all of the work.
     """
     from flows.training.machine.slurm import is_slurm_task
 

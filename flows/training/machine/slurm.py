@@ -15,7 +15,7 @@ REQUEUE_SECONDS = 60
 
 
 def is_slurm_job() -> bool:
-    """Return whether SLURM runs this process, other than from an interactive shell (by Lightning's rule)."""
+    """Return whether SLURM runs this process, and not from an interactive shell (by Lightning's rule)."""
     return "SLURM_JOB_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
@@ -30,10 +30,10 @@ def was_requeued() -> bool:
 
 
 def check_tasks(trainer: L.Trainer) -> None:
-    """Check that SLURM started one task for each device: otherwise each would train on its own, in one folder.
+    """Check that SLURM started one task per device; otherwise, each task would train by itself, in the same folder.
 
     Raises:
-        ValueError: if not; the message says how to.
+        ValueError: if not; the message says how to start them.
     """
     if not is_slurm_task():
         return

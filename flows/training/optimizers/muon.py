@@ -1,4 +1,4 @@
-"""Muon: gradient descent with momentum whose steps have all singular values alike."""
+"""Muon: gradient descent with momentum, where all singular values of a step are about the same."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -9,27 +9,27 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
-"""Of the quintic iteration, chosen by Jordan et al. for a fast start; singular values end between 0.7 and 1.2."""
+"""Of the quintic iteration. Jordan et al. chose them for a fast start; singular values end between 0.7 and 1.2."""
 
 
 KERNEL = re.compile(r"(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)")
-"""What convolutions call their kernels: plain, or under torch's weight or spectral normalisation, or pruned."""
+"""Names of kernels in convolutions: plain, or under torch's weight or spectral normalisation, or pruned."""
 
 
 class Muon(Adam):
-    """Muon for the convolutions' kernels, each seen as a matrix `(out, in * height * width)`; Adam for all else.
+    """Muon for kernels of convolutions, each seen as a matrix `(out, in * height * width)`; Adam for everything else.
 
-    The momentum of a matrix is replaced by the nearest orthogonal one, roughly, and scaled to the size of Adam's steps,
-    so that both parts share one learning rate. (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; scale
-    after Liu et al. 2025, arXiv:2502.16982, equation 4.) Kernels of one shape are treated together, in one batch of
-    matrix products.
+    The momentum of a matrix is replaced by roughly the nearest orthogonal matrix. The result is scaled to the size of
+    Adam's steps, so that both parts share one learning rate. (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon; scale after Liu et al. 2025, arXiv:2502.16982, equation 4.) Kernels of
+    the same shape are treated together, in one batch of matrix products.
 
     Args:
-        named_parameters: the kernels of convolutions among them take Muon.
-        lr: learning rate of both.
-        momentum: of the matrices, Nesterov's.
-        num_iterations: of the orthogonalisation.
-        betas: Adam's.
+        named_parameters: all parameters; Muon is used for the kernels of convolutions.
+        lr: learning rate of both parts.
+        momentum: Nesterov momentum of the matrices.
+        num_iterations: number of iterations of the orthogonalisation.
+        betas: of Adam.
 
     Raises:
         ValueError: if an argument is out of range.

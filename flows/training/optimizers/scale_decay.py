@@ -1,4 +1,4 @@
-"""Weight decay on scales alone: of weight-normalised convolutions and of couplings."""
+"""Weight decay on scales only: scales of weight-normalised convolutions and of couplings."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 SCALES = ("parametrizations.weight.original0", "weight_g", "scale.range")
-"""How weight normalisation, torch's new and old one, and `flows.bijections.scale.LearnedTanhScale` call them."""
+"""Names of scales in torch's new and old weight normalisation, and in `flows.bijections.scale.LearnedTanhScale`."""
 
 
 def decay_scales(
@@ -18,11 +18,11 @@ def decay_scales(
     lr: float,
     weight_decay: float,
 ) -> Optimizer:
-    """Make an optimizer whose weight decay touches the scales only (RealNVP, section 4.1, and its release).
+    """Make an optimizer whose weight decay acts on the scales only (RealNVP, section 4.1, and its release).
 
     Args:
         named_parameters: all parameters.
-        optimizer: parameter groups and learning rate to optimizer.
+        optimizer: makes an optimizer from parameter groups and learning rate.
         lr: learning rate.
         weight_decay: w for a penalty of w / 2 * scale^2 on the loss, which is in bits/dim.
 

@@ -6,14 +6,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class Scheduled(LambdaLR):
-    """torch's LambdaLR, but that the learning rates it starts from are the optimizer's, not those of a checkpoint."""
+    """torch's LambdaLR, but its base learning rates come from the optimizer, not from a checkpoint."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore how many steps were taken."""
         super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
 
     def set_rates(self) -> None:
-        """Set the learning rates of the step to come, which a checkpoint restored, to those of this schedule."""
+        """Set the learning rates of the next step to the rates of this schedule, after a checkpoint was restored."""
         factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
         self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):

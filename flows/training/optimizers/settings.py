@@ -1,4 +1,7 @@
-"""Settings of an optimizer: in range, and when a run goes on those of the command, beside moments of the checkpoint."""
+"""Settings of an optimizer: they are in range, and a resumed run keeps them.
+
+A resumed run takes its settings from the command, and its moments from the checkpoint.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +18,7 @@ NOT_NEGATIVE = ("lr", "weight_decay")
 
 
 def check_groups(optimizer: Optimizer) -> None:
-    """Raise ValueError for what torch lets pass: settings that are not finite, and those of single groups."""
+    """Raise ValueError for settings that torch does not check: not finite, or settings of single groups."""
     for group in optimizer.param_groups:
         for name, value in group.items():
             if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or name not in NOT_NEGATIVE)):
@@ -23,7 +26,7 @@ def check_groups(optimizer: Optimizer) -> None:
 
 
 def keep_settings(optimizer: Optimizer) -> None:
-    """Let an optimizer keep its settings when it loads a state, all but the learning rate, which a schedule sets."""
+    """Let an optimizer keep its settings when it loads a state, except the learning rate, which a schedule sets."""
     optimizer.register_load_state_dict_pre_hook(_with_settings)
 
 
@@ -36,7 +39,7 @@ def _with_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any
 
 
 def try_out(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]]) -> tuple[Optimizer, list[nn.Parameter]]:
-    """Return an optimizer that has taken a step, on parameters of one value in place of each, and these parameters."""
+    """Return an optimizer after one step, and its parameters: stand-ins with a single value for each parameter."""
     stand_ins = [(name, nn.Parameter(torch.zeros([1] * parameter.dim()))) for name, parameter in named]
     optimizer = make(stand_ins)
     for _, stand_in in stand_ins:
@@ -46,12 +49,12 @@ def try_out(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]]) -> t
 
 
 def check_optimizer(make: MakeOptimizer, named: Iterable[tuple[str, nn.Parameter]], state: Mapping[str, Any]) -> None:
-    """Check that an optimizer can go on from a state: that it groups and remembers what the one did that left it.
+    """Check that an optimizer can continue from a state: the groups and the remembered values must be the same.
 
     Args:
         make: named parameters to optimizer.
         named: the parameters.
-        state: of the optimizer that went before.
+        state: the state of the earlier optimizer.
 
     Raises:
         ValueError: if it cannot.
