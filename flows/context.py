@@ -35,7 +35,7 @@ def features_at(context: Context | None, x: Tensor, channels: int) -> Tensor:
     got = ", ".join(str(tuple(entry.shape)) for entry in features) or "none"
     raise ValueError(
         f"a conditional layer reads features ({x.shape[0]}, {channels}, {height}, {width}), or "
-        f"({x.shape[0]}, {channels}, 1, 1) for all pixels alike, got {got}"
+        f"({x.shape[0]}, {channels}, 1, 1) with the same values for all pixels, got {got}"
     )
 
 

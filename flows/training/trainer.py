@@ -1,4 +1,4 @@
-"""Lightning's Trainer as flows are trained with it."""
+"""Lightning's Trainer, adapted to the training of flows."""
 
 import re
 from collections.abc import Mapping
@@ -37,20 +37,20 @@ FIXED: dict[str, tuple[Any, str]] = {
     "fast_dev_run": (False, "it stores nothing to test; trainer.max_steps=1 is a short run"),
     "barebones": (False, "it logs and stores nothing; callbacks.grids=null and logger=null save what time they take"),
     "enable_checkpointing": (True, "the best checkpoint is what is tested"),
-    "num_sanity_val_steps": (0, "validation before the first step would see averaged weights that are none yet"),
+    "num_sanity_val_steps": (0, "validation before the first step would see averaged weights that do not exist yet"),
     "reload_dataloaders_every_n_epochs": (0, "the images stay the same, and each epoch has an order of its own"),
     "use_distributed_sampler": (False, "the data serve each rank its images themselves"),
 }
-"""Settings of Lightning's that a run takes no other value of, and why."""
+"""Settings of Lightning that have the same value in all runs, and why."""
 
 
 class FlowTrainer(L.Trainer):
-    """Lightning's Trainer, whose runs end with a validation, and which refuses what it would not do as asked.
+    """Lightning's Trainer, whose runs end with a validation, and which refuses settings that it would not obey.
 
-    It takes the arguments of `lightning.Trainer`. An accelerator "auto" is a CUDA GPU where there is one, else the CPU.
+    It takes the arguments of `lightning.Trainer`. An accelerator "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: if an argument is out of range, or asks for what has no meaning for these runs.
+        ValueError: if an argument is out of range, or asks for something that has no meaning for these runs.
     """
 
     @wraps(L.Trainer.__init__)  # type: ignore[misc]

@@ -139,7 +139,7 @@ class GracefulStop(Checkpoint):
             print("\nstopping after this step", file=sys.stderr)
         else:
             self._stop_listening()
-            print("\nstopping after this step; once more stops at once", file=sys.stderr)
+            print("\nstopping after this step; a second signal stops at once", file=sys.stderr)
 
 
 def _can_listen() -> bool:

@@ -90,7 +90,7 @@ def explain(error: BaseException, command: str = "train") -> str:
                 "trainer.check_val_every_n_epoch=null too, which lets it count on over epochs, or make it smaller"
             )
         case UnicodeDecodeError():
-            return f"a file to be read as text is not in UTF-8: store it so ({text})"
+            return f"a file to be read as text is not in UTF-8: store it in UTF-8 ({text})"
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in EXTRA:
             folder, python = shlex.quote(from_here(ROOT)), shlex.quote(sys.executable)
             return f"{text}: in the folder {folder}, run {python} -m pip install --editable '.[train]'"
@@ -100,10 +100,10 @@ def explain(error: BaseException, command: str = "train") -> str:
             return text
         case RuntimeError() if type(error).__module__.startswith("submitit"):
             return (
-                f"a job of the sweep ended without a word ({str(error).splitlines()[0]}): its log is in .submitit in"
+                f"a job of the sweep ended without a message ({str(error).splitlines()[0]}): its log is in .submitit in"
                 " the sweep's folder; the other jobs go on, and after them the same command does what is missing"
             )
-    return f"{type(error).__name__}: {text} ({_place(error)}HYDRA_FULL_ERROR=1 shows the way there)"
+    return f"{type(error).__name__}: {text} ({_place(error)}HYDRA_FULL_ERROR=1 shows the traceback)"
 
 
 def _place(error: BaseException) -> str:

@@ -101,7 +101,7 @@ class UnstoppableWandb(WandbLogger):
 
     def _open_session(self) -> str:
         """Make W&B read its settings and send its messages to this logger; return the mode of W&B."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without a network, it delays the end and prints errors
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without a network, it delays the end
         import wandb
 
         settings = wandb.setup(settings=wandb.Settings(**_tries(*PROBE))).settings

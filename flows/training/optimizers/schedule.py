@@ -13,7 +13,7 @@ class Scheduled(LambdaLR):
         super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
 
     def set_rates(self) -> None:
-        """Set the learning rates of the next step to the rates of this schedule, after a checkpoint was restored."""
+        """Replace the learning rates of the next step, which a checkpoint restored, by the rates of this schedule."""
         factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
         self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):

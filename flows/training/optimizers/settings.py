@@ -1,6 +1,6 @@
-"""Settings of an optimizer: they are in range, and a resumed run keeps them.
+"""Settings of an optimizer: checks of their range, and what a resumed run does with them.
 
-A resumed run takes its settings from the command, and its moments from the checkpoint.
+A resumed run takes the settings from its command, and the moments from the checkpoint.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How far samples are from real images, in features of both; the computation is torch-fidelity's."""
+"""How far samples are from real images, in features of both; torch-fidelity computes this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 KERNEL_SUBSET = 1000
-"""Images of each subset over which the kernel distance is averaged, or all if there are fewer."""
+"""Number of images in each subset over which the kernel distance is averaged, or all if there are fewer."""
 
 
 class Distances(NamedTuple):
@@ -30,7 +30,7 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
 
     Raises:
         ModuleNotFoundError: if torch-fidelity is not installed.
-        ValueError: if there are not more images than features, so that a covariance is singular.
+        ValueError: if there are not more images than features, because a covariance is then singular.
     """
     check_enough(len(samples), samples.shape[1], "samples")
     check_enough(len(real), real.shape[1], "real images")

@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 FROZEN = Path(__file__).parent / "fashion_mnist.safetensors"
-"""Weights of `FashionMNISTFeatures`. They never change, or distances of before and after could not be compared."""
+"""Weights of `FashionMNISTFeatures`. They never change, so that old and new distances can be compared."""
 
 
 @runtime_checkable
 class Features(Protocol):
-    """A module that turns images into vectors; your own may have a method `classify`, too."""
+    """A module that turns images into vectors; your own module may also have a method `classify`."""
 
     distance: str
-    """What to call the Frechet distance in these features: "FID" for those of Inception only, "FD" for all others."""
+    """Name of the Frechet distance in these features: "FID" only for features of Inception, "FD" for all others."""
     num_features: int
     """F."""
 
@@ -32,12 +32,12 @@ class Features(Protocol):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Features that tell classes, too."""
+    """Features that can also tell classes."""
 
     num_classes: int
 
     def classify(self, features: Tensor) -> Tensor:
-        """Return the class that features `(B, F)` speak for: int64 `(B,)`."""
+        """Return the most likely class for features `(B, F)`: int64 `(B,)`."""
 
 
 class FashionMNISTFeatures(nn.Module):
@@ -67,7 +67,7 @@ class FashionMNISTFeatures(nn.Module):
             self.eval().requires_grad_(False)
 
     def check(self, image_shape: Sequence[int]) -> None:
-        """Raise ValueError unless images are as those of Fashion-MNIST.
+        """Raise ValueError unless images have the shape of Fashion-MNIST.
 
         Raises:
             ValueError: if not.
@@ -139,5 +139,5 @@ class InceptionFeatures(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of uint8 images `(B, 3, H, W)`, scaled to 299x299 as the paper's: `(B, 2048)`."""
+        """Return the features of uint8 images `(B, 3, H, W)`, scaled to 299x299 as in the paper: `(B, 2048)`."""
         return self.inception(images)[0]

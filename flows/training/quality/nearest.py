@@ -1,4 +1,4 @@
-"""The training images that are nearest to samples: do samples repeat what was learned from?"""
+"""The training images that are nearest to samples: do samples repeat training images?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:  # at run time, `data` may be a package of the user
 
 
 def nearest(images: Tensor, among: ImageSet, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Find the image of a set that is nearest to each of some images, by the root mean square of pixel differences.
+    """Find for each image the nearest image of a set, by the root mean square of pixel differences.
 
     Args:
         images: uint8 `(B, C, H, W)`, on the CPU.
         among: the set, read in batches.
-        batch_size: images of a batch.
+        batch_size: images per batch.
 
     Returns:
-        The nearest images, uint8 `(B, C, H, W)`, and how far they are in grey levels, `(B,)`.
+        The nearest images, uint8 `(B, C, H, W)`, and their distances in grey levels, `(B,)`.
     """
     wanted = images.double().flatten(1)
     least = torch.full((len(images),), torch.inf, dtype=torch.double)

@@ -1,4 +1,4 @@
-"""Samples of a flow by their features."""
+"""Samples of a flow, described by their features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from flows.training.quality.features import Classifier, Features
 
 
 class Described(NamedTuple):
-    """Images by their features."""
+    """Images, described by their features."""
 
     features: Tensor
     """`(N, F)`."""
     labels: Tensor | None
-    """int64 `(N,)`, the classes that the images are meant to show; None where these are not known."""
+    """int64 `(N,)`, the classes that the images are meant to show; None if the classes are not known."""
     images: Tensor
     """The first few of the images, uint8 `(n, C, H, W)`."""
 
@@ -34,7 +34,7 @@ def described_samples(
     num_shown: int = 0,
     share: Share | None = None,
 ) -> Described:
-    """Draw the samples of some seeds, and describe them on the CPU. A flow with classes draws all of them in turn.
+    """Draw the samples of some seeds, and describe them on the CPU; a flow with classes draws its classes in turn.
 
     Args:
         flow: the model.
@@ -43,7 +43,7 @@ def described_samples(
         batch_size: samples drawn at once.
         temperature: of the samples.
         num_shown: how many images to keep.
-        share: of the work, if several processes share it.
+        share: the part of this process, if several processes share the work.
     """
     share = share or Share()
     device = next(flow.parameters()).device
@@ -57,15 +57,15 @@ def described_samples(
 
 
 def joined(parts: Iterable[Described]) -> Described:
-    """Join sets of images to one."""
+    """Join sets of images into one set."""
     features, labels, images = zip(*parts, strict=True)
     return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels), torch.cat(images))
 
 
 def accuracy(described: Described, features: Features) -> float | None:
-    """Return the part of images whose features speak for the class they are meant to show.
+    """Return the part of images whose features give the class that the images are meant to show.
 
-    None where the classes are not known, or where the features have no classes or other ones.
+    None if the classes are not known, or if the features have no classes or different ones.
     """
     labels = described.labels
     if (
@@ -80,6 +80,6 @@ def accuracy(described: Described, features: Features) -> float | None:
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of values, None where one is not known."""
+    """Return the mean of values, or None if any value is not known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""The best model so far: what stores it, and how a run that goes on takes it along, also into another folder."""
+"""The best model so far: what stores it, and how a resumed run keeps it, also in another folder."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
     """Return the callback that stores the model to test.
 
     Raises:
-        ValueError: if there is none, or if it would store none, or several under one name.
+        ValueError: if there is no such callback, or if it would store no model, or several models under one name.
     """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "val/bits_per_dim":
@@ -40,12 +40,13 @@ def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
 def keep_best(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     """Tell the trainer's ModelCheckpoints, before they are restored, where the files that they have stored are now.
 
-    (Lightning forgets the best score where the folder has another name.) Files that are still elsewhere are copied.
-    Where one is gone, or has been overwritten after the checkpoint was stored, the best is looked for anew.
+    (Lightning forgets the best score if the folder has another name.) Files that are still in another folder are
+    copied. If a file is gone, or was overwritten after the checkpoint was stored, the search for the best model starts
+    again.
 
     Args:
-        trainer: that resumes.
-        checkpoint: what it resumes from.
+        trainer: the trainer that resumes.
+        checkpoint: the checkpoint that it resumes from.
     """
     states = checkpoint.get("callbacks") or {}
     for callback in trainer.checkpoint_callbacks:
@@ -60,13 +61,13 @@ def keep_best(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
 
 
 def _of_the_same_monitor(states: dict[str, Any], monitor: str | None) -> dict[str, Any] | None:
-    """Return the state of a ModelCheckpoint that has looked at other times, but for the same."""
+    """Return the state of a ModelCheckpoint that has monitored the same value, but at other times."""
     same = (state for state in states.values() if monitor is not None and state.get("monitor") == monitor)
     return next(same, None)
 
 
 def _place(path: str, old: str, new: str) -> Path:
-    """Return where a file of one folder is in another."""
+    """Return the path in the folder `new` for a file of the folder `old`."""
     inside = Path(path).is_relative_to(old)
     return Path(new) / (Path(path).relative_to(old) if inside else Path(path).name)
 
@@ -84,7 +85,7 @@ def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def _bring(trainer: L.Trainer, path: str, place: Path, step: int) -> bool:
-    """Copy a file to its place unless it is there; return whether it was stored no later than a step."""
+    """Copy a file to its place if it is not there yet; return whether it was stored no later than a step."""
     beside = Path(str(trainer.ckpt_path)).parent / place.name
     source = next((file for file in (place, beside, Path(path)) if file.exists()), place)
     try:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which one to go on from."""
+"""The checkpoints of a run: which checkpoint to resume from."""
 
 import logging
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def find_resume(run_dir: str | Path) -> Path | None:
-    """Return the newest checkpoint of a run that loads, or None; those that do not are named in a warning."""
+    """Return the newest checkpoint of a run that loads, or None; newer ones that do not are named in a warning."""
     return newest_checkpoint(checkpoints(run_dir))
 
 
@@ -21,14 +21,14 @@ def checkpoints(run_dir: str | Path) -> list[Path]:
 
 
 def newest_checkpoint(paths: Iterable[Path], before_step: int | None = None) -> Path | None:
-    """Return the one that has taken the most steps, of those that load; others are named in a warning.
+    """Return the checkpoint with the most steps that loads; those that do not load are named in a warning.
 
-    At the same step it is `last.ckpt`, as `best.ckpt` is stored within a validation. (The time of a file says nothing:
-    copies are as old as the copying.)
+    At the same step, it is `last.ckpt`, because `best.ckpt` is stored during a validation. (The time of a file does not
+    help: a copy has the time at which it was copied.)
 
     Args:
         paths: of checkpoints.
-        before_step: if given, those that have taken as many steps, or cannot be read, are left out.
+        before_step: if given, checkpoints with this many steps or more, or that cannot be read, are left out.
     """
     steps = {path: _step(path) for path in paths}
     for path in sorted(steps, key=lambda path: (steps[path], path.name == "last.ckpt"), reverse=True):
@@ -43,7 +43,7 @@ def newest_checkpoint(paths: Iterable[Path], before_step: int | None = None) -> 
 
 
 def _step(path: Path) -> float:
-    """Return the steps that a checkpoint has taken, infinity if it cannot be read, and should be told of first."""
+    """Return the steps that a checkpoint has taken; infinity if it cannot be read, so that it is reported first."""
     try:
         return peek(path)["global_step"]
     except (CheckpointError, KeyError, TypeError):
@@ -51,14 +51,14 @@ def _step(path: Path) -> float:
 
 
 def checkpoint_to_resume(told: object) -> Path:
-    """Return the checkpoint that `resume=` means: a `.ckpt` file, or the newest good one of a run's folder.
+    """Return the checkpoint that `resume=` means: a `.ckpt` file, or the newest good checkpoint of a run's folder.
 
     Raises:
         CheckpointError: if there is none; the message says what to give.
     """
     advice = (
         "give resume=auto to go on in the run's own folder, the path of a .ckpt file or of a run's folder, or "
-        "resume=null to start afresh"
+        "resume=null to start from the beginning"
     )
     if not isinstance(told, str) or not told:
         raise CheckpointError(f"resume={str(told).lower()} does not say from where: {advice}")

@@ -1,4 +1,4 @@
-"""Checkpoints that are on the disk whole, or not at all."""
+"""Checkpoints that are complete on the disk, or not there at all."""
 
 import os
 from pathlib import Path
@@ -12,17 +12,17 @@ from flows.training.run.id import how_to_resume
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Write beside the old file and take its place when all is on the disk.
+    """Write a new file beside the old one, and replace the old one when everything is on the disk.
 
-    (Lightning's own goes through the folder for temporary files, often on another disk, from where it can be left
-    half copied.)
+    (Lightning's own way uses the folder for temporary files, which is often on another disk. From there, a file can be
+    left half copied.)
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Save.
 
         Raises:
-            CheckpointError: if the file cannot be written, such as on a full disk; the one before it stays.
+            CheckpointError: if the file cannot be written, such as on a full disk; the file before it stays.
         """
         partial = Path(f"{path}.partial")
         try:
@@ -43,7 +43,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, too, where a folder can be opened."""
+    """Write the names in a folder to the disk, too, if the system can open a folder."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What a run folder tells of its run, whatever became of it."""
+"""What a run folder says about its run, however the run ended."""
 
 import csv
 import json
@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 COMMAND = ".hydra"
-"""Where a run folder keeps what Hydra was told: written by `record_command`, as Hydra itself writes too soon."""
+"""Where a run folder keeps Hydra's settings: `record_command` writes them, because Hydra itself writes too early."""
 
 NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
-"""Beginnings of keys that do not tell runs apart."""
+"""Beginnings of keys that do not distinguish runs."""
 
 
 class Point(NamedTuple):
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 
 @dataclass
 class Run:
-    """What is known of a run from its folder."""
+    """What is known about a run from its folder."""
 
     name: str
     status: str
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has its results."""
+        """Whether the run has its results."""
         return self.status == "completed"
 
 
 def record_command(run_dir: Path, cfg: DictConfig) -> None:
-    """Write what the command was told that trains in a folder: `config.yaml`, and `.hydra/` if Hydra was told it."""
+    """Write the settings of the command that trains in a folder: `config.yaml`, and `.hydra/` if it used Hydra."""
     OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
     folder = run_dir / COMMAND
     shutil.rmtree(folder, ignore_errors=True)
@@ -86,7 +86,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def _read_metrics(path: Path) -> list[dict[str, str]]:
-    """Return the whole rows of a `metrics.csv`, none where there is no such file."""
+    """Return the complete rows of a `metrics.csv`; no rows if there is no such file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -94,7 +94,7 @@ def _read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
-    """Return what a run was told: its overrides where Hydra kept them, else its whole config."""
+    """Return the settings of a run: its overrides if Hydra kept them, else its whole config."""
     overrides, config = folder / ".hydra/overrides.yaml", folder / "config.yaml"
     if overrides.exists():
         settings = dict(map(_parse, yaml.safe_load(overrides.read_text(encoding="utf-8")) or []))
@@ -109,7 +109,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _parse(override: str) -> tuple[str, Any]:
-    """Return the key and the value of an override, the value as text where Hydra would not take it."""
+    """Return the key and the value of an override; the value is a text if Hydra would not accept it."""
     key, _, text = override.lstrip("+~").partition("=")
     try:
         return key, OverridesParser.create().parse_override(override).value()

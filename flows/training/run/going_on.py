@@ -1,4 +1,4 @@
-"""Whether and from where a command goes on with a run."""
+"""Whether a command continues a run, and from which checkpoint."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def asks_for_more(config: dict[str, Any], run_dir: Path) -> bool:
-    """Return whether a command asks a finished run for something else than it has, or that has to be refused."""
+    """Return whether a command asks a finished run for something that it does not have, or that must be refused."""
     changed = changed_since(config, run_dir)
     if is_sweep():
         return bool(changed)
@@ -32,7 +32,7 @@ def asks_for_more(config: dict[str, Any], run_dir: Path) -> bool:
 
 
 def starting_point(resume: str | None, run_dir: Path) -> Path | None:
-    """Return the checkpoint to go on from, None to start afresh.
+    """Return the checkpoint to continue from, or None to start from the beginning.
 
     Raises:
         FileExistsError: if another run is in the folder.
@@ -50,10 +50,10 @@ def starting_point(resume: str | None, run_dir: Path) -> Path | None:
 def check_going_on(
     start: Path, config: dict[str, Any], run_dir: Path, lit: LitFlow, trainer: L.Trainer
 ) -> list[Difference]:
-    """Check that a run can go on from a checkpoint, and return which settings are other ones than before.
+    """Check that a run can continue from a checkpoint, and return the settings that differ from before.
 
     Raises:
-        ValueError: if a setting differs that cannot be obeyed, or nothing is left to do.
+        ValueError: if a setting differs and cannot be obeyed, or if nothing is left to do.
         CheckpointError: if the checkpoint does not load or holds another model.
     """
     check_resume(start, lit.flow)
@@ -64,7 +64,7 @@ def check_going_on(
     if averages != ("averaging_state" in checkpoint):
         raise ValueError(
             f"{start} {'has no averaged weights' if averages else 'has averaged weights'}: a run cannot "
-            f"{'begin' if averages else 'cease'} to average in its middle, give the same callbacks.ema, or start a new "
+            f"{'begin' if averages else 'stop'} averaging in its middle, give the same callbacks.ema, or start a new "
             "run by another run_id and without resume"
         )
     check_optimizer(lit.make_optimizer, lit.flow.named_parameters(), checkpoint["optimizer_states"][0])

@@ -1,4 +1,4 @@
-"""How runs are named, and sweeps with their jobs."""
+"""Names of runs, of sweeps and of the jobs of sweeps."""
 
 import os
 import secrets
@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from flows.training.machine.slurm import is_slurm_job
 
 FOLDERS = ("run_dir=", "hydra.run.dir=", "hydra.sweep.dir=")
-"""Beginnings of overrides by which a command says itself where it writes."""
+"""Beginnings of overrides by which a command itself sets its folder."""
 
 
 def new_run_id() -> str:
-    """Name a run after its SLURM job and step, else its torchrun job: the same on all its ranks. Else after the time.
+    """Name a run after its SLURM job and step, or its torchrun job (the same on all its ranks), or else the time.
 
-    The time has a random end, as runs may start in the same second.
+    The time has a random end, because runs may start in the same second.
 
     Raises:
         ValueError: if the ranks have no name in common.
@@ -51,7 +51,7 @@ def sweep_name(run_dir: str | Path) -> str | None:
 
 
 def trial_name(overrides: str) -> str:
-    """Name a job of a sweep after its settings, so that a sweep that goes on gives new jobs new folders."""
+    """Name a job of a sweep after its settings, so that a continued sweep gives new jobs new folders."""
     return f"trial-{sha256(overrides.encode()).hexdigest()[:8]}"
 
 
@@ -61,9 +61,10 @@ def is_sweep() -> bool:
 
 
 def how_to_resume(run_dir: Path | None = None) -> str:
-    """Return the arguments that make the same command go on in a run's folder: those that named it, and resume=auto.
+    """Return the arguments that make the same command continue a run: the name of its folder, and resume=auto.
 
-    A folder that the command gives itself, as by hydra.run.dir, needs no name. Without one it is that of this process.
+    A folder that the command itself sets, such as by hydra.run.dir, needs no name. Without `run_dir`, it is the folder
+    of this process.
     """
     name = []
     if HydraConfig.initialized():

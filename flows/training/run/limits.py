@@ -1,4 +1,4 @@
-"""Whether a run has already come to a limit."""
+"""Whether a run has already reached a limit."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from flows.training.callbacks.throughput import Throughput
 
 
 def reached_limits(trainer: L.Trainer, checkpoint: dict[str, Any]) -> list[str]:
-    """Return the limits of a trainer that a checkpoint has come to, each with what was done, for people."""
+    """Return the limits of a trainer that a checkpoint has reached, each with what was done, as texts for people."""
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     found: list[tuple[str, float, float | None]] = [
         ("trainer.max_epochs", epochs, trainer.max_epochs),

@@ -11,10 +11,12 @@ from flows.training.machine.ranks import is_first_rank
 
 @contextmanager
 def hold_run_folder(run_dir: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the first rank does so for all. The system lets go when the process ends.
+    """Keep other runs out of a folder; the first rank does this for all ranks.
+
+    When the process ends, the system releases the folder.
 
     Raises:
-        RuntimeError: if another run is in there.
+        RuntimeError: if another run is in the folder.
     """
     if not is_first_rank():
         yield
@@ -24,7 +26,7 @@ def hold_run_folder(run_dir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RuntimeError(f"{run_dir} is in use by another run: wait for its end, or give another run_id") from error
-    except OSError:  # a folder that cannot be written, of which others tell, or a file system without locks
+    except OSError:  # a folder that cannot be written (reported elsewhere), or a file system without locks
         yield
         return
     try:

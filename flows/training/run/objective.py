@@ -1,4 +1,4 @@
-"""What sweeps compare runs by: the smaller, the better."""
+"""The value by which sweeps compare runs: the smaller, the better."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OBJECTIVES = {
 
 
 def check_objective(name: str, quality: Quality | None, num_classes: int | None) -> None:
-    """Check that a run will measure what it is to be compared by.
+    """Check that a run will measure the value by which it is compared.
 
     Args:
         name: of the objective.
@@ -49,10 +49,10 @@ def check_objective(name: str, quality: Quality | None, num_classes: int | None)
 
 
 def objective(name: str, facts: Mapping[str, Any]) -> float:
-    """Return what a run is compared by, infinity if it is not finite.
+    """Return the value by which a run is compared; infinity if it is not finite.
 
     Raises:
-        ValueError: if the run, which has ended before, did not measure it.
+        ValueError: if the run has already ended and did not measure this value.
     """
     key = OBJECTIVES[name]
     if key not in facts:

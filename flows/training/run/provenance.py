@@ -1,4 +1,4 @@
-"""What a run knows of its code and its data."""
+"""What a run knows about its code and its data."""
 
 import json
 import subprocess
@@ -15,9 +15,9 @@ def describe_data(config: dict[str, Any]) -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit of this code, marked where files differ from it; None outside its own git checkout."""
+    """Return the commit of this code, marked if files differ from it; None outside its own git checkout."""
     here = Path(__file__)
-    if _git("ls-files", "--error-unmatch", here.name) is None:  # such as an environment inside of another repository
+    if _git("ls-files", "--error-unmatch", here.name) is None:  # such as in an environment inside another repository
         return None
     return _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
 

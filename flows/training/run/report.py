@@ -1,4 +1,4 @@
-"""The last words of a run."""
+"""What a run prints at its end."""
 
 import math
 from pathlib import Path

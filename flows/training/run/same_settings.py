@@ -1,4 +1,4 @@
-"""What a resumed run does with settings other than those of its checkpoint: it obeys them or refuses."""
+"""What a resumed run does with settings that differ from its checkpoint: it obeys or refuses them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ class Effect(Enum):
     """What another value of a setting does to a resumed run."""
 
     REFUSED = auto()
-    """It is refused: what was computed so far, or what was chosen as the best so far, hangs on it."""
+    """It is refused: what was computed so far, or what was chosen as the best so far, depends on it."""
     TRAINING = auto()
-    """It is obeyed: the steps to come are other ones, or more."""
+    """It is obeyed: the remaining steps are different, or there are more of them."""
     TEST = auto()
-    """It is obeyed: a finished run is tested anew."""
+    """It is obeyed: a finished run is tested again."""
     OBEYED = auto()
-    """It is obeyed, and a finished run needs nothing of it."""
+    """It is obeyed: a finished run needs no more work because of it."""
 
 
 EFFECTS = {
@@ -65,11 +65,11 @@ EFFECTS = {
     "compile": Effect.OBEYED,
     "allow_tf32": Effect.OBEYED,
     "model.memory_flat": Effect.OBEYED,
-    # Where one's own modules lie: what they build is compared.
+    # Where the user's own modules are: what they build is compared.
     "imports": Effect.OBEYED,
     # What sweeps compare finished runs by.
     "objective": Effect.OBEYED,
-    # Where files lie, and how many images are loaded or evaluated at once.
+    # Where files are, and how many images are loaded or evaluated at once.
     "data_root": Effect.OBEYED,
     "data.eval_batch_size": Effect.OBEYED,
     "data.num_workers": Effect.OBEYED,
@@ -77,15 +77,15 @@ EFFECTS = {
     "data.source.in_memory": Effect.OBEYED,
     "data.source.on_damaged": Effect.OBEYED,
     "data.source.index_dir": Effect.OBEYED,
-    # All else: the model, the data, their order, the seed.
+    # Everything else: the model, the data, their order, the seed.
     "*": Effect.REFUSED,
 }
-"""By the first pattern that fits a setting."""
+"""The effect of a setting is that of the first pattern that fits it."""
 
 NOT_COMPARED = ("run_id", "run_dir", "resume")
 
 RENAMED = {"model.memory_efficient": "model.memory_flat"}
-"""Settings that runs from before know by another name."""
+"""Settings that have another name in earlier runs."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Difference:
 
     @property
     def effect(self) -> Effect:
-        """Return what it does to a resumed run."""
+        """Return what the difference does to a resumed run."""
         return next(effect for pattern, effect in EFFECTS.items() if fnmatchcase(self.key, pattern))
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class Difference:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
-    """Return what differs between two configs, but for what names a run and for the places of its folder and the data.
+    """Return what differs between two configs, except the name of a run and the places of its folder and the data.
 
     A value that several settings share is named once, by the shortest of their keys.
     """
@@ -122,17 +122,17 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
 def check_same_settings(
     config: dict[str, Any], run_dir: Path, strict: bool, before: dict[str, Any] | None = None
 ) -> list[Difference]:
-    """Compare a config with that of the run's earlier part, and return what differs and is obeyed.
+    """Compare a config with the config of the run's earlier part, and return what differs and is obeyed.
 
     Args:
         config: resolved.
         run_dir: of the run.
-        strict: whether to refuse all other settings.
-        before: what the earlier part was told, resolved; by default `config.yaml` of the folder. Without either there
-            is nothing to compare.
+        strict: whether to refuse all settings that differ.
+        before: the config of the earlier part, resolved; by default `config.yaml` of the folder. If there is neither,
+            nothing is compared.
 
     Raises:
-        ValueError: if a setting differs that is not obeyed: its message says which.
+        ValueError: if a setting differs and is not obeyed; the message says which setting.
     """
     changed = differences(before, config) if before else changed_since(config, run_dir)
     refused = changed if strict else [difference for difference in changed if difference.effect is Effect.REFUSED]
@@ -162,7 +162,7 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _moved(value: Any, before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return a value as text, the folders that the two configs begin their paths with exchanged."""
+    """Return a value as text; if it is a path in a folder of the old config, put it in the folder of the new one."""
     text = str(value)
     for folder in ("run_dir", "data_root"):
         old, new = str(before.get(folder)), str(now.get(folder))

@@ -31,20 +31,20 @@ OF_A_PART = (
     "test_standard_error",
     "git_commit",
 )
-"""What is kept of a part of a run when another begins."""
+"""What is kept of one part of a run when the next part begins."""
 
 
 class RunSummary:
     """`summary.json`: written when the run starts and again when it ends, however it ends.
 
     Use as a context manager: `status` is "running", then "completed", "interrupted" or "failed". Wall seconds add up
-    over the parts of a resumed run, and `earlier_parts` tells what came of each. A resumed run leaves the file as it is
-    until it calls `begin`: so one that is refused leaves no trace.
+    over the parts of a resumed run, and `earlier_parts` says how each part ended. A resumed run does not change the
+    file until it calls `begin`. Therefore, a run that is refused leaves no trace.
 
     Args:
         path: of the JSON file.
-        resumed: whether this run goes on with another.
-        earlier: the summary of that one; by default what the file says so far.
+        resumed: whether this run continues another run.
+        earlier: the summary of that other run; by default what the file says so far.
         facts: what is known at the start.
     """
 
@@ -60,7 +60,7 @@ class RunSummary:
             self.facts["earlier_parts"] = [*before.get("earlier_parts", []), part]
 
     def begin(self) -> None:
-        """Begin to write, now that it is clear that the run goes on."""
+        """Begin to write, now that it is clear that the run continues."""
         self._begun = True
         self.write()
 
@@ -70,12 +70,12 @@ class RunSummary:
 
     @rank_zero_only
     def write(self) -> None:
-        """Write the file, whole or not at all, once the run has begun."""
+        """Write the file, either complete or not at all, once the run has begun."""
         if not self._begun:
             return
         self.facts["wall_seconds"] = round(self._earlier_seconds + time.perf_counter() - self._start, 2)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(f".{os.getpid()}.partial")  # before ranks know who is first, two may write
+        partial = self.path.with_suffix(f".{os.getpid()}.partial")  # until ranks know who is first, two may write
         partial.write_text(to_json(self.facts) + "\n")
         partial.replace(self.path)
 
@@ -95,7 +95,7 @@ class RunSummary:
         try:
             self.write()
         except OSError:
-            if error is None:  # else that is the one to hear of: it has told of the full disk
+            if error is None:  # otherwise, the first error already tells about the full disk
                 raise
 
 
@@ -103,12 +103,12 @@ def read_summary(path: Path) -> dict[str, Any]:
     """Return what `summary.json` says, or nothing if there is none.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if the file is damaged.
     """
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): remove it, resume=auto makes it anew") from error
+        raise ValueError(f"{path} is damaged ({error}): remove it, resume=auto writes a new one") from error
 
 
 def environment() -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_the_folder_of_another(typing: Typist) -> None:
     ("told", "says"),
     [
         (True, "resume=true does not say from where"),
-        (False, "resume=null to start afresh"),
+        (False, "resume=null to start from the beginning"),
         (1, "resume=1 does not say from where"),
         ("", "resume= does not say from where"),
         ("latest", "latest does not exist: give resume=auto"),
