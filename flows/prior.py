@@ -75,7 +75,7 @@ class TopPrior(nn.Module):
         kind: "position" learns a mean and a sigma for every entry, "channel" learns them for each channel (Glow's
             learned top prior), "standard" learns nothing: N(0, I).
         num_classes: number of labels of a class-conditional prior (Glow's `ycond`); None for none. An embedding of the
-            label is added to mean and log sigma, for every entry or for each channel in the same way.
+            label is added to mean and log sigma: one value for every entry ("position"), else one for each channel.
         context_channels: E, the number of features that mean and sigma depend on through a convolution; 0 for none.
     """
 

@@ -21,9 +21,9 @@ class VariationalDequantize(Dequantize):
     """Spread each grey level over its bin by a flow that reads the image and is trained together with the model.
 
     Uniform noise goes through logit, squeeze, and a scale and a shift that depend on the image. Then it goes through
-    couplings that read image and noise, and through the sigmoid back into its bin. This gives another bound than
-    uniform noise, mostly a tighter one, and must be reported as such. Sampling does not need it. (Flow++: Ho et al.
-    2019, arXiv:1902.00275, section 3.1.)
+    couplings that read image and noise, and through the sigmoid back into its bin. The bound differs from the bound
+    with uniform noise, and is mostly tighter; reports must say which one it is. Sampling does not need this flow.
+    (Flow++: Ho et al. 2019, arXiv:1902.00275, section 3.1.)
 
     Args:
         num_bits: as for `Dequantize`.

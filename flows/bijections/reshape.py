@@ -10,7 +10,7 @@ from flows.context import Context
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return `x` in the memory format of the fastest convolutions; unchanged in `torch.func`, which has no other."""
+    """Return `x` in the memory format of the fastest convolutions; unchanged under `torch.func`, which lacks it."""
     return x if is_transformed() else x.contiguous(memory_format=torch.channels_last)
 
 

@@ -48,11 +48,11 @@ class Glow(ImageFlow):
         num_steps: K, steps per level.
         hidden_channels: width of the networks in the couplings.
         num_bits: bits of each grey level, 1 to 8.
-        dequantize: "uniform" noise, or "variational" (from Flow++: another bound, which must be reported as such).
+        dequantize: "uniform" noise, or "variational" (from Flow++: a different bound; reports must say so).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
-            "additive", or "mixture" (from Flow++: no longer Glow, which must be reported as such).
+            "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
         input_limit: the input of the networks in couplings and splits is clamped to [-input_limit, input_limit]. This

@@ -33,8 +33,8 @@ class RealNVP(ImageFlow):
         hidden_channels: width of the first residual networks, doubled at every squeeze.
         num_blocks: residual blocks per network.
         num_bits: bits of each grey level, 1 to 8.
-        dequantize: "uniform" noise (the paper's), or "variational" (from Flow++: another bound, which must be reported
-            as such).
+        dequantize: "uniform" noise (the paper's), or "variational" (from Flow++: a different bound; reports must say
+            so).
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".

@@ -37,8 +37,8 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
         scalars: the arguments of the model's class: `flows.Glow`, `flows.RealNVP`.
 
     Raises:
-        ValueError: if the name, an argument or a value is not known, or if `memory_flat` is set for a model with a
-            layer that has no exact inverse.
+        ValueError: if the name, an argument or a value is not known, or if `memory_flat` is set and a layer has no
+            exact inverse.
     """
     plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
     make = choose("model", MODELS, name)

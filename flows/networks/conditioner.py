@@ -37,9 +37,9 @@ class ZeroConv2d(ScaledConv2d):
 def limited(limit: float | None) -> list[nn.Module]:
     """Return the layer that clamps a conditioner's input to [-limit, limit], in a list; no layer if the limit is None.
 
-    Without a limit, an input far from all training values gives a shift and a scale that are also far from theirs. This
-    grows from step to step, until a rare image overflows, and the training with it. The flow stays invertible, because
-    conditioners need not be invertible.
+    Without a limit, an input far outside the range of training gives a shift and a scale that are also far outside it.
+    This grows from step to step, until a rare image overflows, and the training with it. The flow stays invertible,
+    because conditioners need not be invertible.
 
     Raises:
         ValueError: if the limit is not positive.

@@ -44,8 +44,8 @@ def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
 
     Result and gradient are the same as when the modules run one after the other, but take less time. In the backward
     pass, the gradient of a ReLU overwrites the gradient that it is computed from. The gradient of a bias is a separate
-    sum, because oneDNN is slow at it. Operators on kernels and scales leave no nodes in the graph. Hooks of the modules
-    do not run.
+    sum, because oneDNN computes it slowly. Operators on kernels and scales leave no nodes in the graph. Hooks of the
+    modules do not run.
 
     Args:
         x: `(B, C, H, W)`.

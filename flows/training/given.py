@@ -22,7 +22,7 @@ def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
 
 
 def given_log_probs(flow: ImageFlow, batch: Batch, num_draws: int, seed: int) -> Tensor:
-    """Return `(num_draws, B)` values of log_prob in nats from `draw_log_probs`, given label and condition if read."""
+    """Return `draw_log_probs`, `(num_draws, B)` in nats, for a batch, with its label and condition if they are read."""
     known = given(flow, batch)
     label, condition = known.get("label"), known.get("condition")
     return draw_log_probs(flow, batch.images, label, batch.index, num_draws=num_draws, seed=seed, condition=condition)

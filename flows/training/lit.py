@@ -107,8 +107,8 @@ class LitFlow(L.LightningModule):
         """Initialise from data, with the same images on all ranks; not if this is done, or a checkpoint is restored.
 
         Raises:
-            ValueError: if the data do not have the classes or conditions that the flow reads, or if the precision would
-                be lower than float32 outside the networks of the couplings.
+            ValueError: if the data lack the classes or conditions that the flow reads, or if the precision is lower
+                than float32 outside the networks of the couplings.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.flow.num_classes not in (None, data.num_classes):

@@ -20,8 +20,8 @@ from flows.training.run.id import how_to_resume
 class GracefulStop(Checkpoint):
     """When asked to stop: finish the step, store `DIR/last.ckpt`, stop. A second signal stops at once.
 
-    Ctrl-C and SIGTERM ask to stop. In a SLURM job, SIGUSR1 also does: it is SLURM's warning before a time limit, and
-    the job is then put back into the queue. (In a SLURM job, a second signal changes nothing.)
+    Ctrl-C and SIGTERM ask to stop. In a SLURM job, SIGUSR1 asks to stop, too: it is SLURM's warning before a time
+    limit. The job is then put back into the queue. (In a SLURM job, a second signal changes nothing.)
 
     All ranks stop after the same step. With several ranks, this is the step after the one in which the signal came. The
     last step of an epoch is validated first. In the test, where nothing is left to store, a signal takes effect at the

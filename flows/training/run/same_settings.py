@@ -80,7 +80,7 @@ EFFECTS = {
     # Everything else: the model, the data, their order, the seed.
     "*": Effect.REFUSED,
 }
-"""The effect of a setting is that of the first pattern that fits it."""
+"""The first pattern that fits a setting gives its effect."""
 
 NOT_COMPARED = ("run_id", "run_dir", "resume")
 
@@ -162,7 +162,7 @@ def read_config(run_dir: Path) -> dict[str, Any] | None:
 
 
 def _moved(value: Any, before: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return a value as text; if it is a path in a folder of the old config, put it in the folder of the new one."""
+    """Return a value as text; a path in the run or data folder of `before` is moved to the same folder of `now`."""
     text = str(value)
     for folder in ("run_dir", "data_root"):
         old, new = str(before.get(folder)), str(now.get(folder))
