@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -43,7 +43,9 @@ from flows.training.grid import enlarged
 def main(cfg: DictConfig) -> None:
     """Measure the flows as the config says."""
     check_config(cfg)
-    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    for key in ("data", "data_root", "seed", "imports"):
+        del arguments[key]
     check_arguments(measure, arguments)
     measure(data=instantiate(cfg.data), **arguments)
 
@@ -155,7 +157,7 @@ def sampled(flow: ImageFlow, batches: Sequence[Batch], temperature: float) -> Te
 
 def rms_error(images: Tensor, conditions: Tensor) -> float:
     """Return the root mean square error, in grey levels, between the box means of images and the small images."""
-    means = F.adaptive_avg_pool2d(images.double(), conditions.shape[2:])
+    means = F.adaptive_avg_pool2d(images.double(), (conditions.shape[2], conditions.shape[3]))
     return (means - conditions).square().mean().sqrt().item()
 
 

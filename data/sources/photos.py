@@ -91,7 +91,7 @@ class Photos:
             ValueError: if the file is damaged.
         """
         try:
-            with np.load(self.file) as arrays:
+            with self.file.open("rb") as file, np.load(file) as arrays:
                 images, photos = (torch.from_numpy(arrays[name]) for name in ("images", "photos"))
         except FileNotFoundError:
             raise

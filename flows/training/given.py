@@ -31,7 +31,8 @@ def given_log_probs(flow: ImageFlow, batch: Batch, num_draws: int, seed: int) ->
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Go through batches, and move each batch to a device."""
     for batch in batches:
-        yield type(batch)(*(part if part is None else part.to(device) for part in batch))
+        moved = {name: part.to(device) for name, part in batch._asdict().items() if part is not None}
+        yield batch._replace(**moved)
 
 
 def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> None:

@@ -51,5 +51,5 @@ def test_what_is_lossless_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_images must be at least 1"):
+    with pytest.raises(ValueError, match="num_images is a whole number of at least 1"):
         measure("num_images=0")

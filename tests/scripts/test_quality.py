@@ -71,7 +71,8 @@ def test_pictures_and_the_table_are_there(run_dir: Path, tmp_path: Path, capsys:
     )  # 8x8, enlarged by 6, with gaps of 12
     assert torch.equal(best.flatten(0, 1), samples[:, 0])
     assert torch.equal(nearest[0], samples[:4, 0]) and nearest.shape == (2, 4, 8, 8)
-    assert Image.open(tmp_path / "quality.png").size[0] > 1000
+    with Image.open(tmp_path / "quality.png") as plot:
+        assert plot.size[0] > 1000
 
 
 def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
         (["temperature=[]"], "need a value each"),
         (["temperature=-1"], "temperature"),
         (["sample_seeds=[1,1]"], "seeds that differ"),
-        (["num_columns=0"], "num_columns must be at least 1"),
+        (["num_columns=0"], "num_columns is a whole number of at least 1"),
     ],
     ids=str,
 )

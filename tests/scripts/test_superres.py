@@ -20,7 +20,9 @@ SMALL = [
     "model=realnvp",
     "model.num_levels=1",
     "data.image_shape=[1,2,2]",
-    "data.source={_target_: data.Downsampled, factor: 4, source: {_target_: data.Digits}}",
+    "data.source._target_=data.Downsampled",
+    "+data.source.factor=4",
+    "+data.source.source={_target_: data.Digits}",
 ]
 
 
@@ -85,7 +87,7 @@ def test_samples_are_those_of_the_first_images_whatever_the_batch(runs: Path, tm
         (["data.condition.factor=2"], r"model.condition_shape is \[1, 2, 2\], but data.condition makes .*\(1, 4, 4\)"),
         (["data.num_classes=null"], "ckpt is a model of 10 classes, but data.num_classes is None"),
         (["temperature=[1,-1]"], "temperature"),
-        (["num_samples=0"], "num_samples must be at least 1"),
+        (["num_samples=0"], "num_samples is a whole number of at least 1"),
         (["split=tests"], "split is one of train, val, test"),
     ],
     ids=str,

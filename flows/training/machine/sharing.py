@@ -68,7 +68,8 @@ def shared() -> Iterator[Share]:
     if not (by_torchrun or by_srun):
         yield Share()
         return
-    from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     environment = TorchElasticEnvironment() if by_torchrun else SLURMEnvironment()
     if torch.cuda.is_available():

@@ -9,6 +9,9 @@ from torch import Tensor
 KERNEL_SUBSET = 1000
 """Number of images in each subset over which the kernel distance is averaged, or all if there are fewer."""
 
+DISTANCES_AT_ONCE = 1000
+"""Images whose distances to all others are in memory at a time."""
+
 
 class Distances(NamedTuple):
     """How far a set of samples is from a set of real images."""
@@ -45,7 +48,8 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
     frechet = fid_statistics_to_metric(*statistics, verbose=False)
     subset = min(KERNEL_SUBSET, len(samples), len(real))
     kernel = kid_features_to_metric(samples, real, kid_subset_size=subset, verbose=False)
-    neighbours = prc_features_to_metric(samples.float(), real.float(), verbose=False)
+    in_parts = {"save_cpu_ram": True, "prc_batch_size": DISTANCES_AT_ONCE}
+    neighbours = prc_features_to_metric(samples.float(), real.float(), verbose=False, **in_parts)
     return Distances(
         fd=frechet["frechet_inception_distance"],
         kid=kernel["kernel_inception_distance_mean"],

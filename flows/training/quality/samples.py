@@ -74,9 +74,14 @@ def accuracy(described: Described, features: Features) -> float | None:
         or not 0 <= labels.min() <= labels.max() < features.num_classes
     ):
         return None
-    device = next(features.parameters()).device if isinstance(features, nn.Module) else labels.device
-    told = torch.cat([features.classify(some.to(device)).cpu() for some in described.features.split(1000)])
+    told = torch.cat([features.classify(some.to(place_of(features))).cpu() for some in described.features.split(1000)])
     return (told == labels).double().mean().item()
+
+
+def place_of(features: object) -> torch.device:
+    """Return the device that features are on."""
+    tensors = [*features.parameters(), *features.buffers()] if isinstance(features, nn.Module) else []
+    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

