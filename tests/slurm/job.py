@@ -40,7 +40,7 @@ class Job:
     """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
-        for name in ("train.py", "conf", "scripts"):
+        for name in ("train.py", "sample.py", "conf", "scripts"):
             if not (folder / name).exists():
                 (folder / name).symlink_to(ROOT / name)
         self.folder = folder

@@ -14,7 +14,7 @@ from tests.support.same_run import assert_same_run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
-SCRIPT = "scripts/slurm/train.sbatch"
+SCRIPT, SAMPLE = "scripts/slurm/train.sbatch", "scripts/slurm/sample.sbatch"
 RUN = [*TINY, "model.num_steps=1", "optimizer=adam", "trainer.max_epochs=3", "trainer.accelerator=cpu"]
 """120 steps, three epochs; Muon's steps, alike in all directions, would carry rounding into every weight."""
 SLOW = [*RUN, "+callbacks.slow={_target_: tests.support.callbacks.Slow, seconds: 0.1}"]
@@ -58,6 +58,27 @@ def test_two_nodes_train_as_one_process(tmp_path: Path, one_process: Path) -> No
     job = Job(tmp_path, "--nodes=2", SCRIPT, *RUN)
     assert job.wait() == "COMPLETED", job.log
     assert_equal_to_rounding(job, one_process)
+
+
+def test_two_tasks_draw_the_samples_of_one_process(tmp_path: Path, one_process: Path) -> None:
+    told = [
+        f"ckpt={one_process}/best.safetensors",
+        "num_samples=11",
+        "batch_size=4",
+        "temperature=[0.5,1]",
+        "device=cpu",
+    ]
+    job = Job(tmp_path, "--gpus-per-node=0", "--ntasks-per-node=2", SAMPLE, *told, "device=cpu", "out=by-slurm")
+    assert job.wait() == "COMPLETED", job.log
+    assert job.log.count("11 images each") == 1, "each task has reported"
+    assert run_script(tmp_path, "sample.py", *told, "device=cpu", "out=by-one").exit_code == 0
+    one, two = (pictures(tmp_path / name) for name in ("by-one", "by-slurm"))
+    assert len(one) == 23 and one == two
+
+
+def pictures(folder: Path) -> dict[Path, bytes]:
+    """Return the content of each picture below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
 
 
 def warn(job: Job) -> None:
