@@ -240,7 +240,7 @@ def test_a_choice_that_is_not_known_here_is_no_other_version(tmp_path: Path, mon
         save_flow(perturb(flows.build("glow", **small, permutation="householder"), 0.1), path)
     with pytest.raises(CheckpointError, match="permutation 'householder', which is not known here") as error:
         load_flow(path)
-    assert "another version" not in str(error.value) and "flows.load in Python" in str(error.value)
+    assert "another version" not in str(error.value) and "'imports=[FILE.py]'" in str(error.value)
     monkeypatch.setitem(PERMUTATIONS, "householder", Permutation.reversal)  # as the advised import does
     assert load_flow(path).spec["permutation"] == "householder"
 
