@@ -36,7 +36,7 @@ PARAMETERS = {
     "realnvp_lsun": 90_841_423,
     "realnvp_mnist": 10_418_161,
 }
-TRIALS = ("digits", "digits_superres", "fashion_mnist_7x7", "fashion_mnist_superres")
+TRIALS = ("digits", "digits_superres", "fashion_mnist_7x7", "fashion_mnist_superres", "photos_10min")
 """Not of papers, and with no result in README."""
 RECIPES = {
     "emoji_20min": 1_504_720,

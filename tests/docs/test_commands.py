@@ -115,11 +115,7 @@ def run(command: list[str]) -> None:
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
         if "callbacks=quality" in overrides:
             extra += ["callbacks.quality.num_samples=70", "data.num_val=70"]
-        if (
-            "model=realnvp" not in overrides
-            and "model.num_steps" not in given
-            and not re.search("realnvp|7x7", str(given))
-        ):
+        if "model.num_steps" not in given and not re.search("realnvp|7x7", " ".join(overrides)):
             extra += ["model.num_steps=1"]
         if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
             extra += ["trainer.accelerator=cpu", "trainer.devices=1"]

@@ -13,6 +13,8 @@ from scripts import race
 from tests.support.run import TINY
 
 TOLD = f"model.num_steps=1 {' '.join(TINY)}"
+MEASURED = "callbacks=quality callbacks.quality.num_samples=20 callbacks.progress=null"
+MEASURED += " 'callbacks.quality.features={_target_: tests.support.features.Projected}'"
 
 
 def run(folder: Path, *arguments: str) -> list[dict]:
@@ -32,7 +34,7 @@ def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a race of two on 640 images."""
     folder = tmp_path_factory.mktemp("race")
-    run(folder, "--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD}")
+    run(folder, "--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD} {MEASURED}")
     return folder
 
 
@@ -54,6 +56,8 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path
     runs = json.loads((folder / "race.json").read_text())[1]["runs"]
     assert float(row["val bits/dim"]) == pytest.approx(sum(run["val_bits_per_dim"] for run in runs) / 2, abs=6e-4)
     assert float(row["gain"]) > 0 and "+0.000" in slow
+    assert float(row["val FD |"].rstrip(" |")) == pytest.approx(sum(run["val_fd"] for run in runs) / 2, abs=6e-3)
+    assert slow.endswith("|  |")
     with Image.open(folder / "race.png") as picture:
         assert picture.width > 1000
 
