@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from flows.autoregressive_prior import AutoregressivePrior
 from flows.bijection import Bijection
 from flows.bijections.reshape import channels_last
 from flows.check_inputs import check_seeds, check_temperature
@@ -32,7 +33,7 @@ class Multiscale(nn.Module):
         self,
         levels: Sequence[Bijection],
         splits: Sequence[Split],
-        top: TopPrior,
+        top: TopPrior | AutoregressivePrior,
         latent_shapes: Sequence[tuple[int, int, int]] | None = None,
     ) -> None:
         super().__init__()

@@ -9,22 +9,26 @@ from flows.bijection import Bijection
 from flows.bijections.chain import Chain
 from flows.context import Context
 from flows.image_flow import ImageFlow
+from flows.multiscale import Multiscale
 
 DRIFT_LIMIT = 1e-2
 """Limit of `Chain.drift`: above it, gradients cannot be trusted. Values between bijections are about 1."""
 
 
 def train_memory_flat(flow: ImageFlow) -> None:
-    """Make the chains in `flow` train in memory that does not grow with their length.
+    """Make the chains in the levels of `flow` train in memory that does not grow with their length.
+
+    The prior at the top stays outside: it may be a chain whose inverse is not exact.
 
     Raises:
         ValueError: if there is no chain, or if a layer has no exact inverse; the message names the layer.
     """
-    chains = [module for module in flow.modules() if isinstance(module, Chain)]
+    outside = {*flow.multiscale.top.modules()} if isinstance(flow.multiscale, Multiscale) else set()
+    chains = [module for module in flow.modules() if isinstance(module, Chain) and module not in outside]
     if not chains:
         raise ValueError(f"memory_flat has nothing to rebuild in {type(flow).__name__}: leave it out")
     for name, module in flow.named_modules():
-        if not getattr(module, "exact_inverse", True):
+        if module not in outside and not getattr(module, "exact_inverse", True):
             raise ValueError(
                 f"memory_flat rebuilds inputs by inverses, and {name} ({type(module).__name__}) has no exact one: "
                 "set memory_flat=false, or take another layer in its place"

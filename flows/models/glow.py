@@ -17,10 +17,11 @@ from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
+from flows.models.top import make_top
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
 from flows.networks.context import READERS, ContextNet, channels_to_read
-from flows.prior import Split, TopPrior
+from flows.prior import Split
 from flows.variational_dequantize import DEQUANTIZATIONS
 
 PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
@@ -57,7 +58,10 @@ class Glow(ImageFlow):
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
         input_limit: the input of the networks in couplings and splits is clamped to [-input_limit, input_limit]. This
             keeps deep flows stable at high learning rates. None for no limit (the original release's).
-        top_prior: "position", "channel" or "standard".
+        top_prior: "position", "channel" or "standard" Gaussian, or "autoregressive" transformers.
+        prior_blocks: transformers of the autoregressive prior.
+        prior_layers: layers of each.
+        prior_width: channels of each.
         num_classes: number of labels of a class-conditional model; None for none.
         condition: which parts read the labels: "prior" for the top prior only (the original release's), or "couplings"
             for couplings, splits and prior, through an embedding.
@@ -84,6 +88,9 @@ class Glow(ImageFlow):
         conditioner: str = "actnorm",
         input_limit: float | None = None,
         top_prior: str = "channel",
+        prior_blocks: int = 2,
+        prior_layers: int = 2,
+        prior_width: int = 64,
         num_classes: int | None = None,
         condition: str = "prior",
         condition_shape: Sequence[int] | None = None,
@@ -127,7 +134,16 @@ class Glow(ImageFlow):
 
         dequantizer = make_dequantize(num_bits, shape)
         labels_of_prior, labels_of_all = (None, num_classes) if READERS[condition] else (num_classes, None)
-        top = TopPrior(latent_shapes[-1], top_prior, labels_of_prior, reads)
+        top = make_top(
+            latent_shapes[-1],
+            top_prior,
+            labels_of_prior,
+            reads,
+            prior_blocks=prior_blocks,
+            prior_layers=prior_layers,
+            prior_width=prior_width,
+            input_limit=input_limit,
+        )
         context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
         super().__init__(
             image_shape=shape,

@@ -14,10 +14,11 @@ from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
+from flows.models.top import make_top
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import ResNet
 from flows.networks.context import READERS, ContextNet, channels_to_read
-from flows.prior import Split, TopPrior
+from flows.prior import Split
 from flows.variational_dequantize import DEQUANTIZATIONS
 
 
@@ -38,7 +39,10 @@ class RealNVP(ImageFlow):
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
-        top_prior: "standard" (the paper's), "channel" or "position".
+        top_prior: "standard" (the paper's), "channel" or "position" Gaussian, or "autoregressive" transformers.
+        prior_blocks: transformers of the autoregressive prior.
+        prior_layers: layers of each.
+        prior_width: channels of each.
         num_classes: number of labels of a class-conditional model; None for none.
         condition: which parts read the labels: "prior" for the top prior only, or "couplings" for couplings and prior,
             through an embedding.
@@ -62,6 +66,9 @@ class RealNVP(ImageFlow):
         coupling: str = "affine",
         scale: str = "learned_tanh",
         top_prior: str = "standard",
+        prior_blocks: int = 2,
+        prior_layers: int = 2,
+        prior_width: int = 64,
         num_classes: int | None = None,
         condition: str = "prior",
         condition_shape: Sequence[int] | None = None,
@@ -105,7 +112,16 @@ class RealNVP(ImageFlow):
 
         dequantizer = make_dequantize(num_bits, shape)
         labels_of_prior, labels_of_all = (None, num_classes) if READERS[condition] else (num_classes, None)
-        top = TopPrior(latent_shapes[-1], top_prior, labels_of_prior, reads)
+        top = make_top(
+            latent_shapes[-1],
+            top_prior,
+            labels_of_prior,
+            reads,
+            prior_blocks=prior_blocks,
+            prior_layers=prior_layers,
+            prior_width=prior_width,
+            input_limit=None,
+        )
         context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
         super().__init__(
             image_shape=shape,
