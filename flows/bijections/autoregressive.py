@@ -81,7 +81,7 @@ class AutoregressiveTransformer(Bijection):
             steered = self.transformer.step(token + known[:, place : place + 1], place, caches)
             here = slice(place, place + 1)
             x[:, :, here] = self.elementwise.inverse(columns[:, :, here], self.as_raw(steered, z))
-            token = self.read(x[:, :, here])
+            token = self.tokens_of(x[:, :, here])
         return self.as_image(x)
 
     @property
@@ -105,7 +105,7 @@ class AutoregressiveTransformer(Bijection):
         columns = columns.flip(2) if self.backwards else columns
         return columns.reshape(len(columns), -1, self.height, self.width)
 
-    def read(self, columns: Tensor) -> Tensor:
+    def tokens_of(self, columns: Tensor) -> Tensor:
         """Return tokens `(B, T, width)` of pixels `(B, C, T, 1)`."""
         return self.enter(self.limit(columns).squeeze(3).transpose(1, 2))
 
@@ -126,7 +126,7 @@ class AutoregressiveTransformer(Bijection):
     def steer(self, columns: Tensor, known: Tensor) -> Tensor:
         """Return the raw steering values `(B, num_raw * C, T, 1)` of all tokens, at the precision of the pixels."""
         start = self.start.expand(len(columns), 1, -1)
-        tokens = torch.cat((start, self.read(columns[:, :, :-1])), 1)
+        tokens = torch.cat((start, self.tokens_of(columns[:, :, :-1])), 1)
         return self.as_raw(self.transformer(tokens + known), columns)
 
     def as_raw(self, steered: Tensor, like: Tensor) -> Tensor:
