@@ -1,7 +1,7 @@
 """The contract that every transform keeps."""
 
 from abc import ABC, abstractmethod
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,9 +20,6 @@ class Bijection(nn.Module, ABC):
 
     The map may depend on a context. A subclass that does not depend on one may leave out the argument `context`.
     A subclass that writes its own `forward` or `inverse` needs no `vjp`: it gets the general one.
-
-    Raises:
-        TypeError: when a subclass is defined whose `forward` takes a context and whose `inverse` cannot.
     """
 
     channels: int | None = None
@@ -37,13 +34,6 @@ class Bijection(nn.Module, ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.takes_context = "context" in signature(cls.forward).parameters
-        for method in (cls.forward, cls.inverse) if cls.takes_context else ():
-            found = signature(method).parameters.get("context")
-            if found is None or found.kind is Parameter.KEYWORD_ONLY:
-                raise TypeError(
-                    f"{cls.__name__}.{method.__name__} must take the context as its second argument, because "
-                    "`forward` takes one: write `x, context=None` or `z, context=None`"
-                )
         if is_newer(cls, "forward", than="vjp") or is_newer(cls, "inverse", than="vjp"):
             cls.vjp = Bijection.vjp  # type: ignore[method-assign]
 

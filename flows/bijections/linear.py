@@ -263,6 +263,20 @@ class InvertibleConv1x1(ChannelLinear):
         return weights, weights.new_zeros(weights.shape[:2])
 
 
+class PrincipalConv1x1(InvertibleConv1x1, DataDependent):
+    """A dense invertible 1x1 convolution that starts as the rotation to the principal axes of the first batch.
+
+    Its outputs are uncorrelated at start, the one of the largest variance first (the rotations of RBIG: Laparra et al.
+    2011, IEEE Transactions on Neural Networks 22(4)).
+    """
+
+    def initialize(self, x: Tensor) -> None:
+        rows = as_rows(x).double()
+        centred = rows - rows.mean(0)
+        _, axes = torch.linalg.eigh(centred.t() @ centred / len(rows))
+        self.weight.copy_(axes.flip(1).t())
+
+
 class InvertibleConv1x1LU(ChannelLinear):
     """An invertible 1x1 convolution W = P (L + I) (U + diag(sign * exp(log_s))), orthogonal at start.
 

@@ -11,7 +11,14 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
+from flows.bijections.linear import (
+    ChannelLinear,
+    Folded,
+    InvertibleConv1x1,
+    InvertibleConv1x1LU,
+    Permutation,
+    PrincipalConv1x1,
+)
 from flows.bijections.mask import ChannelMask
 from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.reshape import Squeeze
@@ -27,6 +34,7 @@ from flows.variational_dequantize import DEQUANTIZATIONS
 PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
     "conv1x1": InvertibleConv1x1,
     "conv1x1_lu": InvertibleConv1x1LU,
+    "conv1x1_pca": PrincipalConv1x1,
     "reversal": Permutation.reversal,
     "random": Permutation.random,
 }
@@ -51,7 +59,7 @@ class Glow(ImageFlow):
         num_bits: bits of each grey level, 1 to 8.
         dequantize: "uniform" noise, or "variational" (from Flow++: a different bound; reports must say so).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
-        permutation: "conv1x1", "conv1x1_lu", "reversal" or "random".
+        permutation: "conv1x1", "conv1x1_lu", "conv1x1_pca" (starts at the principal axes), "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
             "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.bijection import Bijection
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine
@@ -278,27 +277,3 @@ def test_latent_shapes_are_asked_for_where_something_is_split_off() -> None:
     x = torch.rand(4, *SHAPE) - 0.5
     assert torch.equal(again.log_prob(x), flow.multiscale.log_prob(x))
     assert again.sample(range(3)).shape == (3, *SHAPE)
-
-
-@pytest.mark.parametrize("inverse", ["(self, z)", "(self, z, *, context=None)"])
-def test_an_inverse_that_cannot_take_the_context_is_refused(inverse: str) -> None:
-    code = f"""
-class Shift(Bijection):
-    def forward(self, x, context=None):
-        return x + context, x.new_zeros(len(x))
-    def inverse{inverse}:
-        return z
-"""
-    with pytest.raises(TypeError, match=r"Shift\.inverse must take the context as its second argument"):
-        exec(code, {"Bijection": Bijection})
-
-
-def test_a_forward_that_takes_the_context_by_name_only_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Shift\.forward must take the context as its second argument"):
-
-        class Shift(Bijection):
-            def forward(self, x: Tensor, *, context: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-                return x + context, x.new_zeros(len(x))
-
-            def inverse(self, z: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-                return z - context

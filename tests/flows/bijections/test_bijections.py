@@ -12,7 +12,7 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import Folded, InvertibleConv1x1LU, Permutation
+from flows.bijections.linear import Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation, PrincipalConv1x1
 from flows.bijections.mask import ChannelMask, CheckerboardMask
 from flows.bijections.preprocess import Gaussianize, Logit
 from flows.bijections.reshape import Squeeze
@@ -216,3 +216,17 @@ def test_a_coupling_leaves_its_conditioning_part_alone(x: Tensor) -> None:
             was_kept, was_changed = layer.mask.split(x)
             assert torch.equal(kept, was_kept)
             assert not torch.allclose(changed, was_changed)
+
+
+def test_principal_axes_make_channels_uncorrelated_the_largest_variance_first() -> None:
+    mixed = torch.einsum("ij,bjhw->bihw", torch.randn(CHANNELS, CHANNELS), torch.randn(50, CHANNELS, 4, 4)) + 3
+    rotation = PrincipalConv1x1(CHANNELS)
+    initialize(rotation, mixed)
+    weight = rotation.weight.detach()
+    torch.testing.assert_close(weight @ weight.t(), torch.eye(CHANNELS))
+    rows = rotation(mixed)[0].detach().permute(0, 2, 3, 1).flatten(0, 2)
+    covariance = (rows - rows.mean(0)).t() @ (rows - rows.mean(0)) / len(rows)
+    variances = covariance.diagonal()
+    torch.testing.assert_close(covariance, variances.diag(), rtol=0, atol=1e-9)
+    assert torch.equal(variances, variances.sort(descending=True).values)
+    assert rotation.state_dict().keys() == InvertibleConv1x1(CHANNELS).state_dict().keys()
