@@ -84,6 +84,21 @@ class AutoregressiveTransformer(Bijection):
             token = self.tokens_of(x[:, :, here])
         return self.as_image(x)
 
+    def inverse_in_parallel(self, z: Tensor, context: Context | None = None) -> Tensor:
+        """Map back as `inverse` does, all tokens at once and again until nothing changes (Jacobi iteration).
+
+        After k rounds the first k tokens are exact, so it takes at most as many rounds as there are tokens.
+        """
+        self.check_size(z)
+        known, columns = self.known(z, context), self.as_columns(z)
+        x = columns
+        for _ in range(self.num_tokens):
+            before = x
+            x = self.elementwise.inverse(columns, self.steer(before, known)).nan_to_num()
+            if torch.equal(x, before):
+                break
+        return self.as_image(x)
+
     @property
     def num_tokens(self) -> int:
         """H * W."""
