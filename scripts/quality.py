@@ -107,6 +107,7 @@ def measure(
     train_set = data.sets["train"]
     some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values
     check_enough(len(real_set), features.num_features, f"{split} images")
+    check_enough(len(some), features.num_features, "training images")
 
     with shared() as share:
         flow = flow.to(place)
