@@ -39,7 +39,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import on_device
+from flows.training.given import check_fits, on_device
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, distances
 from flows.training.quality.features import Features
@@ -95,11 +95,7 @@ def measure(
     flow = load_flow(ckpt)
     if flow.condition_shape is not None:
         raise ValueError(f"{ckpt} is a flow that is given images: scripts/superres.py measures it")
-    if flow.image_shape != data.image_shape:
-        raise ValueError(
-            f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
-        )
+    check_fits(ckpt, flow, data)
     features.check(flow.image_shape)
     data.prepare_data()
     data.setup()

@@ -35,8 +35,10 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, given, given_log_probs, on_device
+from flows.training.given import check_classes, check_conditions, check_fits, given, given_log_probs, on_device
 from flows.training.grid import enlarged
+
+SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 
 
 @command_line("../conf", "superres")
@@ -115,32 +117,20 @@ def measure(
     print(to_json(result))
 
 
-SHOWN: Any = {"console": Console(stderr=True), "transient": True}
-
-
 def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> None:
     """Check that one flow is for the images of the data, and that the other flow is for their small versions.
 
     Raises:
         ValueError: if a flow is not; the message says which one.
     """
-    if flow.image_shape != data.image_shape:
-        raise ValueError(
-            f"ckpt is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
-        )
+    check_fits("ckpt", flow, data)
     check_conditions(flow, data.condition_shape)
     if small_flow.image_shape != data.condition_shape or small_flow.condition_shape is not None:
         raise ValueError(
             f"small_ckpt must be an unconditional model of the small images, {data.condition_shape} (C, H, W), but it "
             f"is one of {small_flow.image_shape}: train it on data.Downsampled, as experiment=fashion_mnist_7x7 does"
         )
-    for name, one in ("ckpt", flow), ("small_ckpt", small_flow):
-        if one.num_classes not in (None, data.num_classes):
-            raise ValueError(
-                f"{name} is a model of {one.num_classes} classes, but data.num_classes is {data.num_classes}: give "
-                "labelled data of as many classes by data=NAME"
-            )
+    check_classes("small_ckpt", small_flow, data)
 
 
 def condition_of(batch: Batch) -> Tensor:
