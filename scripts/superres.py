@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data import Batch, ImageData
 from flows.arguments import choose, require_positive
-from flows.check_inputs import check_temperature
+from flows.check_inputs import check_temperatures
 from flows.image_flow import ImageFlow
 from flows.likelihood import mean_bits_per_dim
 from flows.training import (
@@ -69,9 +69,10 @@ def measure(
 ) -> None:
     """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments."""
     require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
-    temperatures = [float(one) for one in ([temperature] if isinstance(temperature, int | float) else temperature)]
-    for one in temperatures:
-        check_temperature(one)
+    temperatures = check_temperatures(temperature)
+    folder = Path(out)
+    if (folder / "superres.json").exists():
+        raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
     set_tf32(False)
     place = pick_device(device)
     flow, small_flow = (load_flow(path).to(place) for path in (ckpt, small_ckpt))
@@ -111,9 +112,9 @@ def measure(
         errors[str(one)] = rms_error(samples, conditions)
     rows.append(images)
     num_columns = min(num_columns, len(images))
-    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), Path(out) / "grid.png")
+    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), folder / "grid.png")
     result |= {"samples": len(images), "rms_error": errors, "rms_error_of_real_images": rms_error(images, conditions)}
-    (Path(out) / "superres.json").write_text(to_json(result) + "\n")
+    (folder / "superres.json").write_text(to_json(result) + "\n")
     print(to_json(result))
 
 
