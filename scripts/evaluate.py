@@ -60,8 +60,8 @@ def evaluate(
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
     check_fits(ckpt, flow, data)
-    data.prepare_data()
     check_conditions(flow, data.condition_shape)
+    data.prepare_data()
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)

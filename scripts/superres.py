@@ -76,8 +76,8 @@ def measure(
     set_tf32(False)
     place = pick_device(device)
     flow, small_flow = (load_flow(path).to(place) for path in (ckpt, small_ckpt))
-    data.prepare_data()
     check_shapes(flow, small_flow, data)
+    data.prepare_data()
     data.setup()
     loader = data.batches(choose("split", data.sets, split))
 
@@ -124,6 +124,8 @@ def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> Non
     Raises:
         ValueError: if a flow is not; the message says which one.
     """
+    if flow.condition_shape is None:
+        raise ValueError("ckpt is a flow that is given no images: train one by experiment=fashion_mnist_superres")
     check_fits("ckpt", flow, data)
     check_conditions(flow, data.condition_shape)
     if small_flow.image_shape != data.condition_shape or small_flow.condition_shape is not None:

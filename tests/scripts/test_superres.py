@@ -83,7 +83,11 @@ def test_samples_are_those_of_the_first_images_whatever_the_batch(runs: Path, tm
     ("overrides", "says"),
     [
         (["small_ckpt=fashion_mnist"], r"small_ckpt must be an unconditional model of the small images, \(1, 2, 2\)"),
-        (["ckpt=fashion_mnist"], r"ckpt is a model of \(1, 28, 28\) images .* data=NAME"),
+        (
+            ["ckpt=fashion_mnist"],
+            "ckpt is a flow that is given no images: train one by experiment=fashion_mnist_superres",
+        ),
+        (["data=cifar10"], r"ckpt is a model of \(1, 8, 8\) images .* data=NAME"),
         (["data.condition.factor=2"], r"model.condition_shape is \[1, 2, 2\], but data.condition makes .*\(1, 4, 4\)"),
         (["data.num_classes=null"], "ckpt is a model of 10 classes, but data.num_classes is None"),
         (["temperature=[1,-1]"], "temperature"),
