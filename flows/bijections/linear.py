@@ -259,7 +259,7 @@ class InvertibleConv1x1(ChannelLinear):
 
     @classmethod
     def exchange(cls, channels: int) -> "InvertibleConv1x1":
-        """Start as the exchange of the two halves of the channels."""
+        """Return one that starts as the exchange of the two halves of the channels."""
         layer = cls(channels)
         with torch.no_grad():
             layer.weight.copy_(torch.eye(channels).roll(channels // 2, 0))
@@ -272,14 +272,14 @@ class InvertibleConv1x1(ChannelLinear):
 
 
 class WhiteningConv1x1(InvertibleConv1x1, DataDependent):
-    """A dense invertible 1x1 convolution that starts as the whitening of the first batch.
+    """A dense invertible 1x1 convolution that starts by whitening the first batch.
 
     Its outputs are then the principal components, uncorrelated and of unit variance, the one of the largest variance
-    first. Natural images differ little from pixel to pixel. Where they do not differ at all, the scale is at most
-    1 / sqrt(LEAST_VARIANCE).
+    first (PCA whitening: Kessy, Lewin & Strimmer 2018, arXiv:1512.00809).
     """
 
     LEAST_VARIANCE = 1e-5
+    """Components of less variance are scaled as if they had this variance, so that equal channels stay finite."""
 
     def initialize(self, x: Tensor) -> None:
         rows = as_rows(x).double()

@@ -12,15 +12,17 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 """Of the quintic iteration. Jordan et al. chose them for a fast start; singular values end between 0.7 and 1.2."""
 
 
-WEIGHT = re.compile(r"(?!.*embedding)(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)")
-"""Names of weights: plain, or under torch's weight or spectral normalisation, or pruned. Not those of embeddings."""
+WEIGHT = re.compile(
+    r"(?!(.*\.)?embedding\.weight$)(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)"
+)
+"""Names of weights: plain, or under torch's weight or spectral normalisation, or pruned. `embedding.weight` is none."""
 
 
 class Muon(Adam):
     """Muon for weights that are matrices, Adam for everything else.
 
     Matrices are those of 1x1 convolutions and of linear layers, and kernels of convolutions, each seen as a matrix
-    `(out, in * height * width)`. Embeddings are not: each of their rows is a vector by itself.
+    `(out, in * height * width)`. An `embedding.weight` is not: each of its rows is a vector by itself.
 
     The momentum of a matrix is replaced by roughly the nearest orthogonal matrix. The result is scaled to the size of
     Adam's steps, so that both parts share one learning rate. (Jordan et al. 2024,
