@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-ALONE := ranks or slurm or faults
+ALONE := ranks or slurm
 
 .PHONY: help demo test test-all faults bench lint clean
 
@@ -18,7 +18,7 @@ demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it and 
 test: .venv/test ## run the quick tests on all cores; ARGS="tests/commands/test_sample.py -k seed" runs some of them
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-test-all: .venv/test ## run all tests, also the slow ones; tests of ranks, SLURM and faults run one after the other
+test-all: .venv/test ## run all tests, also the slow ones; tests of ranks and SLURM run one after the other
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not ($(ALONE))" $(ARGS)
 	$(BIN)/python -m pytest -m "$(ALONE)" $(ARGS)
 

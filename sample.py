@@ -23,7 +23,7 @@ try:
     from torch import Tensor
 
     from flows.arguments import require_positive
-    from flows.check_inputs import check_seeds, check_temperature
+    from flows.check_inputs import check_seeds, check_temperatures
     from flows.image_flow import ImageFlow
     from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
     from flows.training.grid import check_channels, enlarged
@@ -60,9 +60,7 @@ def draw(
     """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
     require_positive(num_samples=num_samples, nrow=nrow, batch_size=batch_size)
     several = isinstance(temperature, list) or condition is not None
-    temperatures = [check_temperature(t) for t in (temperature if isinstance(temperature, list) else [temperature])]
-    if not temperatures or len(set(temperatures)) < len(temperatures):
-        raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
+    temperatures = check_temperatures(temperature)
     check_seeds([seed, seed + num_samples - 1])
     place = pick_device(device)
     folders = {t: Path(out) / f"temperature-{text(t)}" for t in temperatures}

@@ -197,6 +197,19 @@ def check_temperature(temperature: Any) -> float:
     return abs(number)  # -0.0 becomes 0.0
 
 
+def check_temperatures(temperature: Any) -> list[float]:
+    """Return one temperature, or several, as a list.
+
+    Raises:
+        ValueError: unless each is one finite number of at least 0, there is at least one, and all differ.
+    """
+    several = temperature if isinstance(temperature, list | tuple) else [temperature]
+    found = [check_temperature(one) for one in several]
+    if not found or len({*found}) < len(found):
+        raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
+    return found
+
+
 def _check_device(name: str, tensor: Tensor, device: torch.device) -> None:
     if tensor.device != device:
         raise ValueError(f"{name} is on {tensor.device}, and the batch on {device}: take {name}.to('{device}')")

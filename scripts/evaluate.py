@@ -29,7 +29,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, given_log_probs, on_device
+from flows.training.given import check_conditions, check_fits, given_log_probs, on_device
 from flows.training.machine.sharing import shared
 
 
@@ -59,18 +59,9 @@ def evaluate(
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
-    if flow.image_shape != data.image_shape:
-        raise ValueError(
-            f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
-        )
-    if flow.num_classes not in (None, data.num_classes):
-        raise ValueError(
-            f"{ckpt} is a model of {flow.num_classes} classes, but data.num_classes is {data.num_classes}: give "
-            "labelled data of as many classes by data=NAME"
-        )
-    data.prepare_data()
+    check_fits(ckpt, flow, data)
     check_conditions(flow, data.condition_shape)
+    data.prepare_data()
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)

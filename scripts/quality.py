@@ -11,10 +11,9 @@ best temperature (best.png), and samples with their nearest training images (nea
 images (split=val, the default). Read the test images once, for the final figure.
 """
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import stdev
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from torch import nn
 from data import ImageData, ImageSet, Subset
 from data.order import shuffled
 from flows.arguments import choose, require_positive
-from flows.check_inputs import check_temperature
+from flows.check_inputs import check_seeds, check_temperatures
 from flows.training import (
     check_arguments,
     check_config,
@@ -39,12 +38,12 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import on_device
+from flows.training.given import check_fits, on_device
 from flows.training.machine.sharing import Share, shared
-from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features
 from flows.training.quality.nearest import nearest
-from flows.training.quality.samples import Described, accuracy, described_samples, joined, mean_of
+from flows.training.quality.samples import Described, accuracy, described_samples, joined
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
@@ -80,26 +79,20 @@ def measure(
 ) -> None:
     """Write tables and pictures into `out`, and print the table; see conf/quality.yaml for the arguments."""
     require_positive(num_samples=num_samples, num_columns=num_columns, batch_size=batch_size)
-    temperatures = [float(one) for one in ([temperature] if isinstance(temperature, int | float) else temperature)]
-    for one in temperatures:
-        check_temperature(one)
-    if not temperatures or not sample_seeds or len({*sample_seeds}) < len(sample_seeds):
-        raise ValueError(f"temperature and sample_seeds need a value each, and seeds that differ, got {sample_seeds}")
+    temperatures = check_temperatures(temperature)
+    if not sample_seeds or len({*sample_seeds}) < len(sample_seeds):
+        raise ValueError(f"sample_seeds is a list of whole numbers that all differ, got {sample_seeds}")
+    check_seeds([end for k in sample_seeds for end in (k * num_samples, (k + 1) * num_samples - 1)])
     folder, place = Path(out), pick_device(device)
     if (folder / "quality.json").exists():
         raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
-    for module in ("torch_fidelity", "matplotlib"):
-        importable(module)
+    check_installed("torch_fidelity", "matplotlib")
     check_enough(num_samples, features.num_features, "samples")
     set_tf32(False)
     flow = load_flow(ckpt)
     if flow.condition_shape is not None:
         raise ValueError(f"{ckpt} is a flow that is given images: scripts/superres.py measures it")
-    if flow.image_shape != data.image_shape:
-        raise ValueError(
-            f"{ckpt} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
-        )
+    check_fits(ckpt, flow, data)
     features.check(flow.image_shape)
     data.prepare_data()
     data.setup()
@@ -107,6 +100,7 @@ def measure(
     train_set = data.sets["train"]
     some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values
     check_enough(len(real_set), features.num_features, f"{split} images")
+    check_enough(len(some), features.num_features, "training images")
 
     with shared() as share:
         flow = flow.to(place)
@@ -155,18 +149,6 @@ def measure(
     print(f"{folder}/nearest.png: samples above the training images that are nearest to them")
 
 
-def importable(module: str) -> None:
-    """Check that a package is installed, before the work begins.
-
-    Raises:
-        ModuleNotFoundError: if the package is not installed.
-    """
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}: pip install -e '.[quality]'") from error
-
-
 def described(
     images: ImageSet, data: ImageData, features: Features, device: torch.device, share: Share, name: str
 ) -> Described:
@@ -185,6 +167,12 @@ def figures(sets: Sequence[Described], real: Described, features: Features) -> d
     ]
     row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
     return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of values, or None if one of them is None."""
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data import Batch, ImageData
 from flows.arguments import choose, require_positive
-from flows.check_inputs import check_temperature
+from flows.check_inputs import check_temperatures
 from flows.image_flow import ImageFlow
 from flows.likelihood import mean_bits_per_dim
 from flows.training import (
@@ -35,8 +35,10 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, given, given_log_probs, on_device
+from flows.training.given import check_classes, check_conditions, check_fits, given, given_log_probs, on_device
 from flows.training.grid import enlarged
+
+SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 
 
 @command_line("../conf", "superres")
@@ -67,14 +69,15 @@ def measure(
 ) -> None:
     """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments."""
     require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
-    temperatures = [float(one) for one in ([temperature] if isinstance(temperature, int | float) else temperature)]
-    for one in temperatures:
-        check_temperature(one)
+    temperatures = check_temperatures(temperature)
+    folder = Path(out)
+    if (folder / "superres.json").exists():
+        raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
     set_tf32(False)
     place = pick_device(device)
     flow, small_flow = (load_flow(path).to(place) for path in (ckpt, small_ckpt))
-    data.prepare_data()
     check_shapes(flow, small_flow, data)
+    data.prepare_data()
     data.setup()
     loader = data.batches(choose("split", data.sets, split))
 
@@ -109,13 +112,10 @@ def measure(
         errors[str(one)] = rms_error(samples, conditions)
     rows.append(images)
     num_columns = min(num_columns, len(images))
-    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), Path(out) / "grid.png")
+    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), folder / "grid.png")
     result |= {"samples": len(images), "rms_error": errors, "rms_error_of_real_images": rms_error(images, conditions)}
-    (Path(out) / "superres.json").write_text(to_json(result) + "\n")
+    (folder / "superres.json").write_text(to_json(result) + "\n")
     print(to_json(result))
-
-
-SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 
 
 def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> None:
@@ -124,23 +124,16 @@ def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> Non
     Raises:
         ValueError: if a flow is not; the message says which one.
     """
-    if flow.image_shape != data.image_shape:
-        raise ValueError(
-            f"ckpt is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
-        )
+    if flow.condition_shape is None:
+        raise ValueError("ckpt is a flow that is given no images: train one by experiment=fashion_mnist_superres")
+    check_fits("ckpt", flow, data)
     check_conditions(flow, data.condition_shape)
     if small_flow.image_shape != data.condition_shape or small_flow.condition_shape is not None:
         raise ValueError(
             f"small_ckpt must be an unconditional model of the small images, {data.condition_shape} (C, H, W), but it "
             f"is one of {small_flow.image_shape}: train it on data.Downsampled, as experiment=fashion_mnist_7x7 does"
         )
-    for name, one in ("ckpt", flow), ("small_ckpt", small_flow):
-        if one.num_classes not in (None, data.num_classes):
-            raise ValueError(
-                f"{name} is a model of {one.num_classes} classes, but data.num_classes is {data.num_classes}: give "
-                "labelled data of as many classes by data=NAME"
-            )
+    check_classes("small_ckpt", small_flow, data)
 
 
 def condition_of(batch: Batch) -> Tensor:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = ImageData(source=FashionMNIST(str(told.data_root)), image_shape=(1, 28, 28), num_classes=10, batch_size=128)
     data.prepare_data()
     data.setup()
-    network = FashionMNISTFeatures(weights="")
+    network = FashionMNISTFeatures(weights=None)
     train(network, data, told.epochs, told.learning_rate)
     told.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), told.out)

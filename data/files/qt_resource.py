@@ -23,11 +23,13 @@ def files_with_ending(path: Path, endings: tuple[str, ...]) -> Iterator[tuple[st
         size = 14 if version < 2 else 22
         for name, flags, place in _entries(archive, tree, names, size):
             if name.endswith(endings):
+                if flags & ZSTD:
+                    raise ValueError(
+                        f"{path} cannot be read: {name} in it is compressed by zstd, which is not supported"
+                    )
                 yield name, _content(archive, flags, data + place)
     except (struct.error, zlib.error, UnicodeDecodeError, RecursionError, EOFError) as error:
         raise ValueError(f"{path} is a damaged Qt resource file ({type(error).__name__}: {error})") from error
-    except NotImplementedError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _entries(
@@ -55,6 +57,4 @@ def _content(archive: bytes, flags: int, place: int) -> bytes:
     body = archive[place + 4 : place + 4 + length]
     if len(body) < length:
         raise EOFError("it ends early")
-    if flags & ZSTD:
-        raise NotImplementedError("a file in it is compressed by zstd, which is not supported")
     return zlib.decompress(body[4:]) if flags & ZLIB else body

@@ -13,7 +13,6 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from data.files.debian import unpack
 from data.files.qt_resource import files_with_ending
@@ -43,6 +42,8 @@ SCALES = 5 / 4, 7 / 4, 5 / 2, 7 / 2, 5.0, 7.0
 """Photographs shrink to these lengths of the short side, in units of the side of a patch."""
 MOST_PATCHES = 300
 """The most patches of one photograph."""
+MOST_SIDE = 128
+"""Of a patch: for larger ones, most of the photographs are too small."""
 LEAST_CONTRAST = 3.0
 """Standard deviation of a patch, in grey levels; patches below it are flat."""
 EVERY, TEST, VAL = 8, 7, 3
@@ -57,7 +58,7 @@ class Photos:
 
     Args:
         root: folder for the patches. If the `.rcc` files of GCompris are in it, they are used.
-        image_shape: (3, S, S).
+        image_shape: (3, S, S), S at most 128.
 
     Raises:
         ValueError: if image_shape does not have this form.
@@ -67,6 +68,10 @@ class Photos:
         channels, height, width = image_shape
         if channels != 3 or height != width:
             raise ValueError(f"patches of photographs are in colour and square, (3, S, S), got {tuple(image_shape)}")
+        if width > MOST_SIDE:
+            raise ValueError(
+                f"patches of photographs have at most {MOST_SIDE}x{MOST_SIDE} pixels, got {width}x{height}"
+            )
         self.root = Path(root).expanduser().absolute()
         self.side = width
         self.file = self.root / f"patches-{width}.npz"
@@ -97,8 +102,11 @@ class Photos:
             raise
         except Exception as error:  # the kind of error depends on the place of the damage
             raise ValueError(f"{self.file} is damaged ({error}): remove it, and it is made again") from error
-        part = photos % EVERY
-        train, test, val = (rows_of(images, photos, rows) for rows in (split(part), part == TEST, part == VAL))
+        part, groups = photos % EVERY, photos.long()
+        for_test, for_val = part == TEST, part == VAL
+        train, test, val = (
+            TensorImages(images[rows], groups=groups[rows]) for rows in (~(for_test | for_val), for_test, for_val)
+        )
         return train, test, val
 
     def _write(self) -> None:
@@ -118,16 +126,6 @@ class Photos:
             np.savez_compressed(fresh / "patches.npz", images=images, photos=photos)
             os.replace(fresh / "patches.npz", self.file)
         logger.info("%d patches of %d photographs were written into %s", len(images), photos.max() + 1, self.file)
-
-
-def split(part: Tensor) -> Tensor:
-    """Return which patches are for training."""
-    return (part != TEST) & (part != VAL)
-
-
-def rows_of(images: Tensor, photos: Tensor, rows: Tensor) -> TensorImages:
-    """Return the patches in the chosen rows. The patches of one photograph are one group."""
-    return TensorImages(images[rows], groups=photos[rows].long())
 
 
 def photographs(folder: Path) -> Iterator[tuple[Image.Image, float]]:
@@ -164,14 +162,12 @@ def patches(photos: Iterator[tuple[Image.Image, float]], side: int) -> tuple[NDA
     """
     found, numbers = [], []
     for number, (photo, least_shrinking) in enumerate(photos):
-        rng = np.random.default_rng(number)
-        of_photo = np.concatenate(
-            [
-                cut(shrunk(photo, short_side), side, rng)
-                for short_side in (round(scale * side) for scale in SCALES)
-                if short_side * least_shrinking <= min(trimmed(photo).size)
-            ]
-        )
+        rng, photo = np.random.default_rng(number), trimmed(photo)
+        short_sides = (round(scale * side) for scale in SCALES)
+        fitting = [length for length in short_sides if length * least_shrinking <= min(photo.size)]
+        if not fitting:
+            continue
+        of_photo = np.concatenate([cut(shrunk(photo, length), side, rng) for length in fitting])
         of_photo = of_photo[of_photo.std((1, 2, 3)) >= LEAST_CONTRAST]
         kept = np.sort(rng.permutation(len(of_photo))[:MOST_PATCHES])
         found.append(of_photo[kept])
@@ -187,8 +183,7 @@ def trimmed(photo: Image.Image) -> Image.Image:
 
 
 def shrunk(photo: Image.Image, short_side: int) -> NDArray[np.uint8]:
-    """Return the pixels of a photograph without margins, shrunk to a short side: `(H, W, 3)`."""
-    photo = trimmed(photo)
+    """Return the pixels of a photograph, shrunk to a short side: `(H, W, 3)`."""
     factor = short_side / min(photo.size)
     width, height = (max(short_side, round(factor * length)) for length in photo.size)
     return np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC))

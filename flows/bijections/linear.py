@@ -257,24 +257,35 @@ class InvertibleConv1x1(ChannelLinear):
         self.channels = channels
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, channels)))
 
+    @classmethod
+    def exchange(cls, channels: int) -> "InvertibleConv1x1":
+        """Return one that starts as the exchange of the two halves of the channels."""
+        layer = cls(channels)
+        with torch.no_grad():
+            layer.weight.copy_(torch.eye(channels).roll(channels // 2, 0))
+        return layer
+
     @staticmethod
     def affine(layers: Sequence["InvertibleConv1x1"]) -> tuple[Tensor, Tensor]:
         weights = torch.stack([layer.weight for layer in layers])
         return weights, weights.new_zeros(weights.shape[:2])
 
 
-class PrincipalConv1x1(InvertibleConv1x1, DataDependent):
-    """A dense invertible 1x1 convolution that starts as the rotation to the principal axes of the first batch.
+class WhiteningConv1x1(InvertibleConv1x1, DataDependent):
+    """A dense invertible 1x1 convolution that starts by whitening the first batch.
 
-    Its outputs are uncorrelated at start, the one of the largest variance first (the rotations of RBIG: Laparra et al.
-    2011, IEEE Transactions on Neural Networks 22(4)).
+    Its outputs are then the principal components, uncorrelated and of unit variance, the one of the largest variance
+    first (PCA whitening: Kessy, Lewin & Strimmer 2018, arXiv:1512.00809).
     """
+
+    LEAST_VARIANCE = 1e-5
+    """Components of less variance are scaled as if they had this variance, so that equal channels stay finite."""
 
     def initialize(self, x: Tensor) -> None:
         rows = as_rows(x).double()
         centred = rows - rows.mean(0)
-        _, axes = torch.linalg.eigh(centred.t() @ centred / len(rows))
-        self.weight.copy_(axes.flip(1).t())
+        variances, axes = torch.linalg.eigh(centred.t() @ centred / len(rows))
+        self.weight.copy_((axes / variances.clamp(min=self.LEAST_VARIANCE).sqrt()).flip(1).t())
 
 
 class InvertibleConv1x1LU(ChannelLinear):

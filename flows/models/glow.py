@@ -17,7 +17,7 @@ from flows.bijections.linear import (
     InvertibleConv1x1,
     InvertibleConv1x1LU,
     Permutation,
-    PrincipalConv1x1,
+    WhiteningConv1x1,
 )
 from flows.bijections.mask import ChannelMask
 from flows.bijections.preprocess import PREPROCESSES
@@ -34,11 +34,14 @@ from flows.variational_dequantize import DEQUANTIZATIONS
 PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
     "conv1x1": InvertibleConv1x1,
     "conv1x1_lu": InvertibleConv1x1LU,
-    "conv1x1_pca": PrincipalConv1x1,
+    "conv1x1_white": WhiteningConv1x1,
     "reversal": Permutation.reversal,
     "random": Permutation.random,
 }
-"""Choices of `permutation`: how channels mix between couplings."""
+"""Choices of `permutation`: how channels mix before each coupling."""
+
+LATER_PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {"conv1x1_white": InvertibleConv1x1.exchange}
+"""The choices for which the steps of a level after its first one mix in another way."""
 
 
 class Glow(ImageFlow):
@@ -59,7 +62,8 @@ class Glow(ImageFlow):
         num_bits: bits of each grey level, 1 to 8.
         dequantize: "uniform" noise, or "variational" (from Flow++: a different bound; reports must say so).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
-        permutation: "conv1x1", "conv1x1_lu", "conv1x1_pca" (starts at the principal axes), "reversal" or "random".
+        permutation: "conv1x1", "conv1x1_lu", "conv1x1_white" (starts by whitening the first batch in the first
+            step of a level, and by exchanging halves in the others), "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
             "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
@@ -109,7 +113,8 @@ class Glow(ImageFlow):
         reads = channels_to_read(condition, num_classes, condition_shape, context_channels)
         make_dequantize = choose("dequantize", DEQUANTIZATIONS, dequantize)
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
-        make_permutation = choose("permutation", PERMUTATIONS, permutation)
+        make_first = choose("permutation", PERMUTATIONS, permutation)
+        make_later = LATER_PERMUTATIONS.get(permutation, make_first)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
         make_conditioner = partial(
@@ -119,7 +124,8 @@ class Glow(ImageFlow):
             input_limit=input_limit,
         )
 
-        def step(channels: int) -> list[Bijection]:
+        def step(channels: int, index: int) -> list[Bijection]:
+            make_permutation = make_later if index else make_first
             mask = ChannelMask(channels)
             elementwise = make_elementwise(make_scale(mask.part_channels))
             return [
@@ -132,7 +138,7 @@ class Glow(ImageFlow):
             first = make_preprocess(channels) if level == 0 else []
             channels, height, width = 4 * channels, height // 2, width // 2
             sizes.append((height, width))
-            steps = [bijection for _ in range(num_steps) for bijection in step(channels)]
+            steps = [bijection for index in range(num_steps) for bijection in step(channels, index)]
             levels.append(Chain(*first, Squeeze(), *steps))
             if level < num_levels - 1:
                 prior = nn.Sequential(*limited(input_limit), ZeroConv2d(channels // 2 + reads, channels))

@@ -12,7 +12,7 @@ from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
-    from data import Batch
+    from data import Batch, ImageData
 
 
 def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
@@ -33,6 +33,33 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
     for batch in batches:
         moved = {name: part.to(device) for name, part in batch._asdict().items() if part is not None}
         yield batch._replace(**moved)
+
+
+def check_fits(name: str, flow: ImageFlow, data: ImageData) -> None:
+    """Check that a flow is a model of images as those of the data, and of as many classes if it has any.
+
+    Raises:
+        ValueError: if not; the message calls the flow by its name, and says what to set.
+    """
+    if flow.image_shape != data.image_shape:
+        raise ValueError(
+            f"{name} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
+            f"{data.image_shape}: give the data it was trained on by data=NAME"
+        )
+    check_classes(name, flow, data)
+
+
+def check_classes(name: str, flow: ImageFlow, data: ImageData) -> None:
+    """Check that the data have as many classes as a flow, if the flow has any.
+
+    Raises:
+        ValueError: if not; the message calls the flow by its name, and says what to set.
+    """
+    if flow.num_classes not in (None, data.num_classes):
+        raise ValueError(
+            f"{name} is a model of {flow.num_classes} classes, but data.num_classes is {data.num_classes}: give "
+            "labelled data of as many classes by data=NAME"
+        )
 
 
 def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> None:

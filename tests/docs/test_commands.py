@@ -36,7 +36,7 @@ SCRIPTS = {
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
     "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=8"]),
     "scripts/estimate.py": (estimate.main, "estimate", ["run_dir=."]),
-    "scripts/quality.py": (quality.main, "quality", ["data.num_val=70", "num_samples=70", "num_columns=2"]),
+    "scripts/quality.py": (quality.main, "quality", ["data.num_val=70", "data.batch_size=8", "num_samples=70"]),
     "scripts/superres.py": (superres.main, "superres", ["data.num_val=8", "num_samples=5"]),
     "scripts/codecs.py": (codecs.main, "codecs", []),
 }
@@ -87,7 +87,7 @@ SWEEPS = [words for words in BLOCKS if words[:3] == ["python", "train.py", "-m"]
 
 
 def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
-    return data.TensorImages(torch.randint(0, 256, (90, *shape), dtype=torch.uint8), torch.arange(90) % 10)
+    return data.TensorImages(torch.randint(0, 256, (150, *shape), dtype=torch.uint8), torch.arange(150) % 10)
 
 
 @pytest.fixture(scope="module")

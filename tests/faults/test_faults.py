@@ -220,6 +220,7 @@ def is_alive(pid: int) -> bool:
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("hangs", [False, True], ids=["in training", "others hang"])
 def test_rank_killed(rank: int, hangs: bool, tmp_path: Path, unbroken: Callable[..., Path], record: Record) -> None:

@@ -46,7 +46,7 @@ def test_memory_flat_training_keeps_as_much_however_many_steps_and_computes_a_th
 def test_what_optimizers_keep_is_counted() -> None:
     flow = flows.build("realnvp", image_shape=(1, 4, 4), num_levels=1, hidden_channels=3, num_blocks=1)
     total = sum(p.numel() for p in flow.parameters())
-    kernels = sum(p.numel() for p in Muon(flow.named_parameters()).kernels)
+    matrices = sum(p.numel() for p in Muon(flow.named_parameters()).matrices)
 
     def parameters(named: object) -> list[torch.nn.Parameter]:
         return [p for _, p in named]  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def test_what_optimizers_keep_is_counted() -> None:
     assert moments(lambda named: torch.optim.Adamax(parameters(named), foreach=True), flow) == 2 * total
     assert moments(lambda named: torch.optim.SGD(parameters(named)), flow) == 0
     assert moments(lambda named: torch.optim.SGD(parameters(named), momentum=0.9), flow) == total
-    assert moments(Muon, flow) == kernels + 2 * (total - kernels)
+    assert moments(Muon, flow) == matrices + 2 * (total - matrices)
     adam = torch.optim.Adam
     assert moments(lambda named: decay_scales(named, optimizer=adam, lr=1e-3, weight_decay=0.1), flow) == 2 * total
 

@@ -83,10 +83,15 @@ def test_samples_are_those_of_the_first_images_whatever_the_batch(runs: Path, tm
     ("overrides", "says"),
     [
         (["small_ckpt=fashion_mnist"], r"small_ckpt must be an unconditional model of the small images, \(1, 2, 2\)"),
-        (["ckpt=fashion_mnist"], r"ckpt is a model of \(1, 28, 28\) images .* data=NAME"),
+        (
+            ["ckpt=fashion_mnist"],
+            "ckpt is a flow that is given no images: train one by experiment=fashion_mnist_superres",
+        ),
+        (["data=cifar10"], r"ckpt is a model of \(1, 8, 8\) images .* data=NAME"),
         (["data.condition.factor=2"], r"model.condition_shape is \[1, 2, 2\], but data.condition makes .*\(1, 4, 4\)"),
         (["data.num_classes=null"], "ckpt is a model of 10 classes, but data.num_classes is None"),
         (["temperature=[1,-1]"], "temperature"),
+        (["temperature=[1,1]"], "numbers that all differ"),
         (["num_samples=0"], "num_samples is a whole number of at least 1"),
         (["split=tests"], "split is one of train, val, test"),
     ],
@@ -95,3 +100,9 @@ def test_samples_are_those_of_the_first_images_whatever_the_batch(runs: Path, tm
 def test_what_does_not_fit_is_refused(runs: Path, tmp_path: Path, overrides: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         measure(runs, tmp_path, *overrides)
+
+
+def test_figures_are_not_overwritten(runs: Path, tmp_path: Path) -> None:
+    measure(runs, tmp_path, "num_samples=2", "temperature=0")
+    with pytest.raises(FileExistsError, match="holds figures already: give another folder by out="):
+        measure(runs, tmp_path)

@@ -15,7 +15,7 @@ from flows.training.given import on_device
 from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
-from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features
 from flows.training.quality.samples import accuracy, described_samples
 
@@ -37,6 +37,7 @@ class Quality(L.Callback):
         every_n_validations: n, to measure at every n-th validation.
 
     Raises:
+        ModuleNotFoundError: if torch-fidelity is not installed.
         ValueError: if an argument is out of range, or if there are not more samples than features.
     """
 
@@ -50,6 +51,7 @@ class Quality(L.Callback):
         every_n_validations: int = 1,
     ) -> None:
         require_positive(num_samples=num_samples, batch_size=batch_size, every_n_validations=every_n_validations)
+        check_installed("torch_fidelity")
         check_enough(num_samples, features.num_features, "samples")
         self.features = features
         self.num_samples = num_samples

@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from flows.training.machine.slurm import is_slurm_task
+
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=2)
@@ -61,8 +63,6 @@ def shared() -> Iterator[Share]:
     Under `torchrun` and `srun`, each process gets a part of the work, and its own GPU if there are GPUs. Otherwise,
     there is one process, which does all of the work.
     """
-    from flows.training.machine.slurm import is_slurm_task
-
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     by_srun = is_slurm_task() and "SLURM_STEP_ID" in os.environ and int(os.environ["SLURM_NTASKS"]) > 1
     if not (by_torchrun or by_srun):

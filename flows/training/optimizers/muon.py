@@ -12,20 +12,25 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 """Of the quintic iteration. Jordan et al. chose them for a fast start; singular values end between 0.7 and 1.2."""
 
 
-KERNEL = re.compile(r"(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)")
-"""Names of kernels in convolutions: plain, or under torch's weight or spectral normalisation, or pruned."""
+WEIGHT = re.compile(
+    r"(?!(.*\.)?embedding\.weight$)(.*\.)?(weight|weight_v|weight_orig|parametrizations\.weight\.original1?)"
+)
+"""Names of weights: plain, or under torch's weight or spectral normalisation, or pruned. `embedding.weight` is none."""
 
 
 class Muon(Adam):
-    """Muon for kernels of convolutions, each seen as a matrix `(out, in * height * width)`; Adam for everything else.
+    """Muon for weights that are matrices, Adam for everything else.
+
+    Matrices are those of 1x1 convolutions and of linear layers, and kernels of convolutions, each seen as a matrix
+    `(out, in * height * width)`. An `embedding.weight` is not: each of its rows is a vector by itself.
 
     The momentum of a matrix is replaced by roughly the nearest orthogonal matrix. The result is scaled to the size of
     Adam's steps, so that both parts share one learning rate. (Jordan et al. 2024,
-    https://kellerjordan.github.io/posts/muon; scale after Liu et al. 2025, arXiv:2502.16982, equation 4.) Kernels of
-    the same shape are treated together, in one batch of matrix products.
+    https://kellerjordan.github.io/posts/muon; scale after Liu et al. 2025, arXiv:2502.16982, equation 4.) Matrices
+    of the same shape are treated together, in one batch of matrix products.
 
     Args:
-        named_parameters: all parameters; Muon is used for the kernels of convolutions.
+        named_parameters: all parameters with their names, which say what is a weight.
         lr: learning rate of both parts.
         momentum: Nesterov momentum of the matrices.
         num_iterations: number of iterations of the orthogonalisation.
@@ -49,46 +54,46 @@ class Muon(Adam):
             raise ValueError(f"Invalid num_iterations: {num_iterations}")
         parameters = list(named_parameters)
         super().__init__(parameters, lr=lr, betas=betas, fused=True)
-        self.kernels = [p for name, p in parameters if p.dim() == 4 and KERNEL.fullmatch(name)]
+        self.matrices = [p for name, p in parameters if p.dim() in (2, 4) and WEIGHT.fullmatch(name)]
         self.momentum = momentum
         self.num_iterations = num_iterations
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step; kernels and parameters without a gradient stay as they are."""
+        """Take a step; parameters without a gradient stay as they are."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         (group,) = self.param_groups
         by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
-        for kernel in self.kernels:
-            if kernel.grad is not None:
-                by_shape.setdefault((len(kernel), kernel[0].numel()), []).append(kernel)
+        for matrix in self.matrices:
+            if matrix.grad is not None:
+                by_shape.setdefault((len(matrix), matrix[0].numel()), []).append(matrix)
         for shape, alike in by_shape.items():
             self._step_matrices(alike, shape, group["lr"])
-        gradients = [kernel.grad for kernel in self.kernels]
-        for kernel in self.kernels:
-            kernel.grad = None  # so that Adam leaves it alone
+        gradients = [matrix.grad for matrix in self.matrices]
+        for matrix in self.matrices:
+            matrix.grad = None  # so that Adam leaves it alone
         super().step()
-        for kernel, gradient in zip(self.kernels, gradients, strict=True):
-            kernel.grad = gradient
+        for matrix, gradient in zip(self.matrices, gradients, strict=True):
+            matrix.grad = gradient
         return loss
 
-    def _step_matrices(self, kernels: list[nn.Parameter], shape: tuple[int, int], lr: float) -> None:
-        """Move kernels that are matrices of one shape."""
-        for kernel in kernels:
-            if "momentum" not in self.state[kernel]:
-                self.state[kernel]["momentum"] = torch.zeros_like(kernel)
-                self.state[kernel]["step"] = torch.zeros(())  # Adam looks for it when it loads its state
-        moments: list[Any] = [self.state[kernel]["momentum"] for kernel in kernels]
-        gradients: list[Any] = [kernel.grad for kernel in kernels]
+    def _step_matrices(self, matrices: list[nn.Parameter], shape: tuple[int, int], lr: float) -> None:
+        """Move matrices of one shape."""
+        for matrix in matrices:
+            if "momentum" not in self.state[matrix]:
+                self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+                self.state[matrix]["step"] = torch.zeros(())  # Adam looks for it when it loads its state
+        moments: list[Any] = [self.state[matrix]["momentum"] for matrix in matrices]
+        gradients: list[Any] = [matrix.grad for matrix in matrices]
         torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, moments, self.momentum)
-        matrices = torch.stack([tensor.reshape(shape) for tensor in ahead])
-        steps = orthogonalize(matrices, self.num_iterations) * (-lr * 0.2 * max(shape) ** 0.5)
-        for kernel, step in zip(kernels, steps, strict=True):
-            kernel.add_(step.view_as(kernel))
+        stacked = torch.stack([tensor.reshape(shape) for tensor in ahead])
+        steps = orthogonalize(stacked, self.num_iterations) * (-lr * 0.2 * max(shape) ** 0.5)
+        for matrix, step in zip(matrices, steps, strict=True):
+            matrix.add_(step.view_as(matrix))
 
 
 def orthogonalize(matrices: Tensor, num_iterations: int) -> Tensor:

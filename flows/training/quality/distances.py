@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import NamedTuple
 
 from torch import Tensor
@@ -37,12 +38,11 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
     """
     check_enough(len(samples), samples.shape[1], "samples")
     check_enough(len(real), real.shape[1], "real images")
-    try:
-        from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-        from torch_fidelity.metric_kid import kid_features_to_metric
-        from torch_fidelity.metric_prc import prc_features_to_metric
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{error}: pip install -e '.[quality]'") from error
+    check_installed("torch_fidelity")
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
     samples, real = samples.double().cpu(), real.double().cpu()
     statistics = (fid_features_to_statistics(features) for features in (samples, real))
     frechet = fid_statistics_to_metric(*statistics, verbose=False)
@@ -57,6 +57,17 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
         precision=neighbours["precision"],
         recall=neighbours["recall"],
     )
+
+
+def check_installed(*modules: str) -> None:
+    """Check that packages for measuring are installed, before the work begins.
+
+    Raises:
+        ModuleNotFoundError: if one is not; the message says how to install it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}: pip install -e '.[quality]'", name=module)
 
 
 def check_enough(count: int, num_features: int, of_what: str) -> None:

@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from flows.training.quality.distances import check_installed
+
 FROZEN = Path(__file__).parent / "fashion_mnist.safetensors"
 """Weights of `FashionMNISTFeatures`. They never change, so that old and new distances can be compared."""
 
@@ -44,14 +46,14 @@ class FashionMNISTFeatures(nn.Module):
     """The last layer before the logits of a small classifier of Fashion-MNIST, made by `scripts/train_features.py`.
 
     Args:
-        weights: the file to load; None for the one that comes with the project, "" for a fresh network.
+        weights: the file to load, by default the one that comes with the project; None for a network to be trained.
     """
 
     distance = "FD"
     num_features = 64
     num_classes = 10
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: str | Path | None = FROZEN) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             *_convolved(1, 32),
@@ -62,8 +64,8 @@ class FashionMNISTFeatures(nn.Module):
             *_convolved(64, self.num_features),
         )
         self.head = nn.Linear(self.num_features, self.num_classes)
-        if weights != "":
-            self.load_state_dict(load_file(weights or FROZEN))
+        if weights is not None:
+            self.load_state_dict(load_file(weights))
             self.eval().requires_grad_(False)
 
     def check(self, image_shape: Sequence[int]) -> None:
@@ -108,10 +110,9 @@ class InceptionFeatures(nn.Module):
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"{error}: pip install -e '.[quality]'") from error
+        check_installed("torch_fidelity")
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
         told = None if weights is None else str(Path(weights).expanduser())
         try:
             self.inception = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], told)

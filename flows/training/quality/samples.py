@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -82,9 +82,3 @@ def place_of(features: object) -> torch.device:
     """Return the device that features are on."""
     tensors = [*features.parameters(), *features.buffers()] if isinstance(features, nn.Module) else []
     return tensors[0].device if tensors else torch.device("cpu")
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of values, or None if any value is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None

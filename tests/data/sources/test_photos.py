@@ -86,6 +86,18 @@ def test_other_shapes_are_refused(tmp_path: Path) -> None:
             Photos(str(tmp_path), shape)
 
 
+def test_patches_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most 128x128 pixels, got 256x256"):
+        Photos(str(tmp_path), [3, 256, 256])
+
+
+def test_photographs_that_are_too_small_for_a_patch_are_left_out(root: Path) -> None:
+    source = Photos(str(root), [3, 128, 128])
+    write_rcc(root / "erase.rcc", {f"gcompris/{k}.png": photo(40 + k, (700, 660)) for k in range(8)})
+    source.prepare()
+    assert sum(len({*images.groups.tolist()}) for images in source.load() if images.groups is not None) == 8
+
+
 def test_photographs_out_of_reach_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(package: str, folder: Path) -> Path:
         raise RuntimeError("apt-get says: no network")

@@ -12,7 +12,7 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation, PrincipalConv1x1
+from flows.bijections.linear import Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation, WhiteningConv1x1
 from flows.bijections.mask import ChannelMask, CheckerboardMask
 from flows.bijections.preprocess import Gaussianize, Logit
 from flows.bijections.reshape import Squeeze
@@ -218,15 +218,28 @@ def test_a_coupling_leaves_its_conditioning_part_alone(x: Tensor) -> None:
             assert not torch.allclose(changed, was_changed)
 
 
-def test_principal_axes_make_channels_uncorrelated_the_largest_variance_first() -> None:
+def test_whitening_makes_channels_uncorrelated_and_puts_the_largest_variance_first() -> None:
     mixed = torch.einsum("ij,bjhw->bihw", torch.randn(CHANNELS, CHANNELS), torch.randn(50, CHANNELS, 4, 4)) + 3
-    rotation = PrincipalConv1x1(CHANNELS)
-    initialize(rotation, mixed)
-    weight = rotation.weight.detach()
-    torch.testing.assert_close(weight @ weight.t(), torch.eye(CHANNELS))
-    rows = rotation(mixed)[0].detach().permute(0, 2, 3, 1).flatten(0, 2)
-    covariance = (rows - rows.mean(0)).t() @ (rows - rows.mean(0)) / len(rows)
-    variances = covariance.diagonal()
-    torch.testing.assert_close(covariance, variances.diag(), rtol=0, atol=1e-9)
-    assert torch.equal(variances, variances.sort(descending=True).values)
-    assert rotation.state_dict().keys() == InvertibleConv1x1(CHANNELS).state_dict().keys()
+    whitening = WhiteningConv1x1(CHANNELS)
+    initialize(whitening, mixed)
+    rows = whitening(mixed)[0].detach().permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(rows.t().cov(correction=0), torch.eye(CHANNELS), rtol=0, atol=1e-9)
+    lengths = whitening.weight.detach().norm(dim=1)  # of the rows: one over the deviation of each component
+    assert torch.equal(lengths, lengths.sort().values)
+    assert whitening.state_dict().keys() == InvertibleConv1x1(CHANNELS).state_dict().keys()
+
+
+def test_whitening_of_equal_channels_stays_finite() -> None:
+    grey = torch.randn(50, 1, 4, 4).expand(-1, CHANNELS, -1, -1)
+    whitening = WhiteningConv1x1(CHANNELS)
+    initialize(whitening, grey)
+    z, log_det = whitening(grey)
+    assert z.isfinite().all() and log_det.isfinite().all()
+    torch.testing.assert_close(whitening.inverse(z), grey)
+
+
+def test_an_exchange_swaps_the_halves_at_start() -> None:
+    x = torch.randn(2, CHANNELS, 3, 3)
+    exchanged, log_det = InvertibleConv1x1.exchange(CHANNELS)(x)
+    assert torch.equal(exchanged, torch.cat((x[:, CHANNELS // 2 :], x[:, : CHANNELS // 2]), 1))
+    assert torch.equal(log_det, torch.zeros(2))

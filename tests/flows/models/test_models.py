@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import flows
+from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
 from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.scale import SCALES
@@ -155,6 +156,23 @@ def test_initialisation_standardises_every_normalised_activation(dequantize: str
         variance, mean = torch.var_mean(output, (0, 2, 3), correction=0)
         torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-9)
         torch.testing.assert_close(variance, torch.ones_like(variance))
+
+
+@pytest.mark.usefixtures("double")
+def test_with_whitening_every_coupling_starts_on_white_channels() -> None:
+    flow = flows.build(**{**GLOW, "num_steps": 3}, image_shape=(3, 8, 8), permutation="conv1x1_white")
+    images = random_images((3, 8, 8), 60)
+    noise = torch.rand(images.shape)
+    flows.initialize(flow, images, None, noise)
+    seen: list[Tensor] = []
+    for part in flow.modules():
+        if isinstance(part, Coupling):
+            part.register_forward_pre_hook(lambda part, inputs: seen.append(inputs[0].detach()))
+    flow.log_prob(images, None, noise)
+    assert len(seen) == 6
+    for x in seen:
+        rows = x.permute(0, 2, 3, 1).flatten(0, 2)
+        torch.testing.assert_close(rows.t().cov(correction=0), torch.eye(x.shape[1]), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import find_runs, read_summary
+from flows.training import Quality, find_runs, read_summary
 from scripts import collect
+from tests.support.features import Projected
 from tests.support.run import run_training
 
 QUALITY = [
@@ -70,3 +71,9 @@ def test_a_run_that_did_not_measure_says_so(tmp_path: Path) -> None:
     told = [one for one in QUALITY if "max_epochs" not in one]
     with pytest.raises(ValueError, match="objective=fd was not measured when this run ended: give another run_id"):
         run_training(tmp_path, *told, "trainer.max_epochs=1", "resume=auto", "objective=fd")
+
+
+def test_a_missing_package_is_told_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"'torch_fidelity': pip install -e '\.\[quality\]'"):
+        Quality(Projected(), num_samples=40)

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from flows.training.machine.sharing import Share
+from scripts import evaluate, quality
 from tests.support.command_line import ROOT
-from tests.support.run import run_training
+from tests.support.run import CONF, run_training
 
 
 def test_items_are_shared_by_turns() -> None:
@@ -54,15 +56,15 @@ def test_samples_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None
 def test_figures_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None:
     ckpt = f"ckpt={run_dir}/best.safetensors"
     few = "data.eval_batch_size=50"
-    results = []
-    for count in (1, 2):
-        out = tmp_path / f"evaluated-{count}.json"
-        told = [ckpt, "data=digits", f"out={out}", few, "num_draws=2", "device=cpu"]
-        call(tmp_path, count, str(ROOT / "scripts/evaluate.py"), *told)
-        results.append(json.loads(out.read_text()))
-        told = [ckpt, "data=digits", f"out=quality-{count}", few, "num_samples=60", "batch_size=16", "device=cpu"]
-        features = "features={_target_: tests.support.features.Projected}"
-        call(tmp_path, count, str(ROOT / "scripts/quality.py"), *told, features, "temperature=[0.7,1]")
+    features = "features={_target_: tests.support.features.Projected}"
+    measured = ["num_samples=60", "batch_size=16", "temperature=[0.7,1]", features]
+    for name, main, settings in ("evaluate", evaluate.main, ["num_draws=2"]), ("quality", quality.main, measured):
+        told = [ckpt, "data=digits", few, "device=cpu", *settings]
+        outs = [f"out={tmp_path}/{name}-{count}{'.json' if name == 'evaluate' else ''}" for count in (1, 2)]
+        with initialize_config_dir(CONF, version_base="1.3"):
+            main(compose(name, [*told, outs[0]]))
+        call(tmp_path, 2, str(ROOT / f"scripts/{name}.py"), *told, outs[1])
+    results = [json.loads((tmp_path / f"evaluate-{count}.json").read_text()) for count in (1, 2)]
     assert results[1]["bits_per_dim"] == pytest.approx(results[0]["bits_per_dim"], rel=1e-6)
     assert results[1]["images"] == results[0]["images"] == 297
     one, two = (json.loads((tmp_path / f"quality-{count}/quality.json").read_text()) for count in (1, 2))

@@ -1,5 +1,6 @@
-"""Muon: steps with singular values alike for kernels, Adam for the rest."""
+"""Muon: steps with singular values alike for matrices, Adam for the rest."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+import flows
 from flows.training import Muon
 from flows.training.optimizers.muon import orthogonalize
 
@@ -123,5 +125,15 @@ def test_a_momentum_out_of_range_is_refused() -> None:
 )
 def test_kernels_are_known_under_every_name_that_torch_gives_them(wrap: Callable[[nn.Module], nn.Module]) -> None:
     for net in (wrap(nn.Conv2d(3, 4, 3)), nn.Sequential(wrap(nn.Conv2d(3, 4, 3)))):
-        (kernel,) = Muon(net.named_parameters()).kernels
+        (kernel,) = Muon(net.named_parameters()).matrices
         assert kernel.shape == (4, 3, 3, 3)
+
+
+def test_matrices_are_those_of_linear_layers_and_1x1_convolutions_but_not_embeddings() -> None:
+    shape = 1, 8, 8
+    flow = flows.build("glow", image_shape=shape, num_levels=2, num_steps=2, hidden_channels=4, num_classes=3)
+    names = {parameter: name for name, parameter in flow.named_parameters()}
+    found = {names[parameter] for parameter in Muon(flow.named_parameters()).matrices}
+    assert found == {name for name, parameter in flow.named_parameters() if re.search(r"(?<!embedding)\.weight$", name)}
+    assert any(parameter.dim() == 2 for parameter in Muon(flow.named_parameters()).matrices)
+    assert len(Muon(nn.Linear(3, 4).named_parameters()).matrices) == 1

@@ -109,7 +109,7 @@ def test_the_best_so_far_is_kept_wherever_a_run_goes_on(way: str, begun: Any, tm
         path = run_dir / "checkpoints/best.ckpt"
         torch.save({**torch.load(path, weights_only=True), "global_step": 400}, path)
         resume = f"resume={run_dir}/checkpoints/last.ckpt"
-    worse = ["optimizer.lr=0.1", "trainer.max_epochs=2"]
+    worse = ["optimizer.lr=0.3", "trainer.max_epochs=2"]
     run_training(run_dir, *SMALL, *worse, resume)
     found = read_summary(run_dir / "summary.json")["val_bits_per_dim"]
     flow, provenance = load_flow(run_dir / "best.safetensors", with_provenance=True)
