@@ -7,10 +7,13 @@ Examples:
     python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # writes folders of 1,000 images
     srun python sample.py ckpt=PATH num_samples=50000 temperature=0.7   # shared by the tasks of a SLURM job
     python sample.py ckpt=PATH label=3                              # for a class-conditional flow
+    python sample.py ckpt=PATH 'guidance=[0,1,2]' temperature=1     # for a flow that was trained with label dropout
+    python sample.py ckpt=PATH 'seed=[7,3,40]' 'label=[0,5]' images=false   # chosen images, the grid only
     python sample.py ckpt=PATH condition=small                      # for a flow that is given images: a folder of them
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,21 @@ try:
     from rich.progress import track
     from torch import Tensor
 
+    from flows import Sampler
     from flows.arguments import require_positive
-    from flows.check_inputs import check_seeds, check_temperatures
+    from flows.check_inputs import check_seeds
     from flows.image_flow import ImageFlow
     from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
     from flows.training.grid import check_channels, enlarged
+    from flows.training.knobs import all_knobs
     from flows.training.machine.sharing import shared
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
 SHARD = 1000
 """Images per folder."""
+NUM_SAMPLES = 64
+"""Images if their number is not given."""
 
 
 @command_line("conf", "sample")
@@ -48,22 +55,24 @@ def draw(
     *,
     ckpt: str,
     temperature: float | list[float],
-    num_samples: int,
-    seed: int,
-    label: int | None,
+    guidance: float | list[float],
+    level_temperature: list[float] | None,
+    num_samples: int | None,
+    seed: int | list[int],
+    label: int | list[int] | None,
     condition: str | None,
     nrow: int,
+    images: bool,
     out: str,
     device: str,
     batch_size: int,
 ) -> None:
-    """Write `OUT/grid.png` and `OUT/temperature-T/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
-    require_positive(num_samples=num_samples, nrow=nrow, batch_size=batch_size)
-    several = isinstance(temperature, list) or condition is not None
-    temperatures = check_temperatures(temperature)
-    check_seeds([seed, seed + num_samples - 1])
+    """Write `OUT/grid.png` and `OUT/KNOBS/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
+    require_positive(nrow=nrow, batch_size=batch_size)
+    several = isinstance(temperature, list) or isinstance(guidance, list) or condition is not None
+    seeds = seeds_from(seed, num_samples)
     place = pick_device(device)
-    folders = {t: Path(out) / f"temperature-{text(t)}" for t in temperatures}
+    folders = {knobs: Path(out) / knobs.folder for knobs in all_knobs(temperature, guidance, level_temperature)}
     for folder in folders.values():
         if folder.exists():
             raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
@@ -71,41 +80,68 @@ def draw(
     set_tf32(False)
     flow = load_flow(ckpt)
     check_channels(flow.image_shape[0])
+    classes = classes_from(flow, label)
     conditions = read_conditions(flow, condition)
-    columns = min(nrow, num_samples)
-    num_shown = columns if several else min(nrow * columns, num_samples)
-    first_row = chosen(conditions, range(seed, seed + columns), torch.device("cpu"))
+    columns = min(nrow, len(seeds))
+    num_shown = columns if several else min(nrow * columns, len(seeds))
+    seeds = seeds if images else seeds[:num_shown]
+    turns = seeds if isinstance(seed, int) else range(len(seeds))
+    first_row = in_turn(conditions, turns[:columns], torch.device("cpu"))
     shown = [] if first_row is None else [enlarged(first_row, flow.image_shape)]
-    seeds = range(seed, seed + num_samples)
-    batches = [seeds[start : start + batch_size] for start in range(0, num_samples, batch_size)]
+    batches = [range(start, min(start + batch_size, len(seeds))) for start in range(0, len(seeds), batch_size)]
     with shared() as share:
-        flow = flow.to(place)
-        for t, folder in folders.items():
-            told = track(share.of(batches), f"temperature {text(t)}", console=Console(stderr=True), transient=True)
+        sampler = Sampler(flow.to(place))
+        for knobs, folder in folders.items():
+            told = track(share.of(batches), str(knobs), console=Console(stderr=True), transient=True)
             first = []
             for some in told:
-                images = flow.sample(some, t, labels(flow, label, some), chosen(conditions, some, place)).cpu()
-                for image_seed, image in zip(some, images, strict=True):
-                    save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
-                first.append(images[: max(0, seed + num_shown - some.start)].clone())  # a copy, to free the rest
+                chosen = seeds[some.start : some.stop]
+                of_some = turns[some.start : some.stop]
+                drawn = sampler.sample(
+                    chosen,
+                    label=in_turn(classes, of_some, place),
+                    condition=in_turn(conditions, of_some, place),
+                    **knobs._asdict(),
+                ).cpu()
+                for image_seed, image in zip(chosen, drawn, strict=True):
+                    if images:
+                        save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
+                first.append(drawn[: max(0, num_shown - some.start)].clone())  # a copy, to free the rest
             shown += share.gathered(first)
     if not share.is_first:
         return
     grid = Path(out) / "grid.png"
     save_png(image_grid(torch.cat(shown), columns), grid)
-    rows = "one row per temperature:" if several else "temperature"
     begins = "" if conditions is None else "the conditions, then "
-    print(f"{grid}: {begins}{rows} {', '.join(map(text, temperatures))}")
-    print(f"{out}/temperature-*/: {num_samples:,} images each, seeds from {seed}")
+    rows = "one row each: " if several else ""
+    print(f"{grid}: {begins}{rows}{'; '.join(map(str, folders))}")
+    if images:
+        print(f"{out}/temperature-*/: {len(seeds):,} images each, seeds from {seeds[0]}")
 
 
-def text(temperature: float) -> str:
-    """Return a temperature with enough digits to be different from all other temperatures."""
-    return repr(temperature).removesuffix(".0")
+def seeds_from(seed: int | list[int], num_samples: int | None) -> Sequence[int]:
+    """Return the seeds of the images: those of a list, or `num_samples` that begin with a number.
+
+    Raises:
+        ValueError: if a seed is out of range or repeated, or if the list does not have `num_samples` seeds.
+    """
+    if num_samples is not None:
+        require_positive(num_samples=num_samples)
+    if not isinstance(seed, list):
+        (first,) = check_seeds([seed])
+        seeds = range(first, first + (num_samples or NUM_SAMPLES))
+        check_seeds(seeds[-1:])
+        return seeds
+    listed = check_seeds(seed)
+    if len({*listed}) < len(listed):
+        raise ValueError(f"seed is a whole number, or a list of whole numbers that all differ, got {seed}")
+    if num_samples not in (None, len(listed)):
+        raise ValueError(f"there are {len(listed)} seeds and num_samples={num_samples}: leave num_samples out")
+    return listed
 
 
-def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:
-    """Return a label for each seed: the given label, or all classes in turn. Return None for an unconditional flow.
+def classes_from(flow: ImageFlow, label: int | list[int] | None) -> Tensor | None:
+    """Return the classes that images take in turn: those given, or all. Return None for an unconditional flow.
 
     Raises:
         ValueError: if an unconditional flow gets a label, or if a conditional flow gets a label that it does not know.
@@ -114,10 +150,12 @@ def labels(flow: ImageFlow, label: int | None, seeds: range) -> Tensor | None:
         if label is not None:
             raise ValueError("this flow was trained without labels: leave label out")
         return None
-    if label is not None and not 0 <= label < flow.num_classes:
-        raise ValueError(f"label is between 0 and {flow.num_classes - 1}, got {label}")
-    chosen = [seed % flow.num_classes if label is None else label for seed in seeds]
-    return torch.tensor(chosen, device=next(flow.parameters()).device)
+    if label is None:
+        return torch.arange(flow.num_classes)
+    classes = label if isinstance(label, list) else [label]
+    if not classes or not all(type(one) is int and 0 <= one < flow.num_classes for one in classes):
+        raise ValueError(f"label is between 0 and {flow.num_classes - 1}, or a list of such numbers, got {label}")
+    return torch.tensor(classes)
 
 
 def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
@@ -153,9 +191,9 @@ def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
     return torch.stack([decode(path, check_shape(flow.condition_shape)) for path in paths])
 
 
-def chosen(conditions: Tensor | None, seeds: range, device: torch.device) -> Tensor | None:
-    """Return the condition for each seed: all conditions in turn. Return None if there are no conditions."""
-    return None if conditions is None else conditions[[seed % len(conditions) for seed in seeds]].to(device)
+def in_turn(things: Tensor | None, turns: Sequence[int], device: torch.device) -> Tensor | None:
+    """Return one of the things for each turn, all of them again and again. Return None if there are none."""
+    return None if things is None else things[[turn % len(things) for turn in turns]].to(device)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from flows.likelihood import bits_per_dim
 from flows.models.glow import Glow
 from flows.models.realnvp import RealNVP
 from flows.models.registry import build, register
+from flows.models.tarflow import TarFlow
+from flows.sampler import Sampler
 
 __version__ = "0.1.0"
 
@@ -22,6 +24,8 @@ __all__ = [
     "Glow",
     "ImageFlow",
     "RealNVP",
+    "Sampler",
+    "TarFlow",
     "bits_per_dim",
     "build",
     "initialize",

@@ -39,8 +39,15 @@ def require_positive(**values: int) -> None:
             raise ValueError(f"{name} is a whole number of at least 1, got {value!r}")
 
 
-def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[int, int, int]:
+def check_image_shape(
+    image_shape: Sequence[int], num_halvings: int, because: str = "num_levels"
+) -> tuple[int, int, int]:
     """Return (C, H, W) if H and W can be halved `num_halvings` times.
+
+    Args:
+        image_shape: (C, H, W).
+        num_halvings: how many times.
+        because: the argument of the model that asks for them.
 
     Raises:
         ValueError: if they cannot; the message states the nearest sizes that can be halved.
@@ -56,7 +63,7 @@ def check_image_shape(image_shape: Sequence[int], num_halvings: int) -> tuple[in
             below = side // factor * factor
             nearest = f"{below} or {below + factor}" if below else f"{factor}"
             raise ValueError(
-                f"this num_levels needs H and W divisible by {factor}, got {sides[0]}x{sides[1]}: "
-                f"choose a smaller num_levels, or images of {nearest} pixels in place of {side}"
+                f"this {because} needs H and W divisible by {factor}, got {sides[0]}x{sides[1]}: "
+                f"choose a smaller {because}, or images of {nearest} pixels in place of {side}"
             )
     return channels, sides[0], sides[1]

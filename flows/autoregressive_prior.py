@@ -1,19 +1,30 @@
 """The autoregressive prior of the coarsest latents."""
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.chain import Chain
-from flows.bijections.elementwise import Affine
+from flows.bijections.elementwise import Affine, ElementwiseMap
 from flows.bijections.linear import Folded, InvertibleConv1x1
 from flows.bijections.scale import BoundedScale
+from flows.context import Context
+from flows.guidance import Guidance
+
+
+def bounded_affine(channels: int) -> ElementwiseMap:
+    """Return an affine map whose scale is between exp(-4) and exp(4)."""
+    return Affine(BoundedScale(channels))
 
 
 class AutoregressivePrior(Chain):
     """Blocks of autoregressive transformers that map the coarsest latents to N(0, I) (TarFlow, STARFlow).
 
-    Neighbouring blocks read the pixels in opposite directions, and an invertible 1x1 convolution between them mixes the
-    entries of each pixel. Labels enter as the embedding that each block adds to its tokens.
+    Neighbouring blocks read the pixels in opposite directions, and an invertible 1x1 convolution between them may mix
+    the entries of each pixel. Labels enter as the embedding that each block adds to its tokens.
 
     Args:
         shape: (C, H, W) of the latents.
@@ -21,6 +32,8 @@ class AutoregressivePrior(Chain):
         num_layers: layers of each.
         width: channels of each.
         num_heads: heads of each.
+        make_elementwise: makes the map of the tokens of a block, for their number of entries.
+        mix: whether there are 1x1 convolutions between blocks.
         num_classes: number of labels; None for none.
         context_channels: E, the number of features that the blocks read; 0 for none.
         input_limit: as for `limited`.
@@ -30,10 +43,12 @@ class AutoregressivePrior(Chain):
         self,
         shape: tuple[int, int, int],
         *,
-        num_blocks: int = 2,
-        num_layers: int = 2,
-        width: int = 64,
-        num_heads: int = 2,
+        num_blocks: int,
+        num_layers: int,
+        width: int,
+        num_heads: int,
+        make_elementwise: Callable[[int], ElementwiseMap] = bounded_affine,
+        mix: bool = True,
         num_classes: int | None = None,
         context_channels: int = 0,
         input_limit: float | None = None,
@@ -41,12 +56,12 @@ class AutoregressivePrior(Chain):
         channels = shape[0]
         parts: list[Bijection] = []
         for block in range(num_blocks):
-            if block > 0:
+            if mix and block > 0:
                 parts.append(Folded(ActNorm(channels), InvertibleConv1x1(channels)))
             parts.append(
                 AutoregressiveTransformer(
                     shape,
-                    Affine(BoundedScale(channels)),
+                    make_elementwise(channels),
                     width=width,
                     num_layers=num_layers,
                     num_heads=num_heads,
@@ -58,3 +73,14 @@ class AutoregressivePrior(Chain):
             )
         super().__init__(*parts)
         self.shape = shape
+        self.reads_context = num_classes is not None or context_channels > 0
+
+    def inverse(self, z: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
+        """Map latents `(B, C, H, W)` back; guided exactly in the block next to them, by a heuristic in the others.
+
+        The other blocks get guided inputs, so that all of them together do not have the density that `Guidance` states.
+        """
+        for part in reversed(self.bijections):
+            more = (context, guidance) if isinstance(part, AutoregressiveTransformer) else ()
+            z = part.inverse(z, *more)
+        return z

@@ -5,7 +5,7 @@ only where speed does not matter, because reading a value stalls a GPU and ends 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from operator import index
 from typing import Any
@@ -197,16 +197,50 @@ def check_temperature(temperature: Any) -> float:
     return abs(number)  # -0.0 becomes 0.0
 
 
-def check_temperatures(temperature: Any) -> list[float]:
-    """Return one temperature, or several, as a list.
+def check_level_temperature(level_temperature: Any, num_levels: int) -> list[float]:
+    """Return the temperature of each level; 1 for each if None.
 
     Raises:
-        ValueError: unless each is one finite number of at least 0, there is at least one, and all differ.
+        ValueError: unless there is one temperature per level.
     """
-    several = temperature if isinstance(temperature, list | tuple) else [temperature]
-    found = [check_temperature(one) for one in several]
+    if level_temperature is None:
+        return [1.0] * num_levels
+    listed = isinstance(level_temperature, list | tuple)
+    if not listed or len(level_temperature) != num_levels:
+        raise ValueError(
+            f"level_temperature is a list of {num_levels} temperatures, one per level of this flow, finest first, got "
+            f"{describe(level_temperature)}"
+        )
+    return [check_temperature(one) for one in level_temperature]
+
+
+def check_guidance(guidance: Any) -> float:
+    """Return the weight of guidance as a number.
+
+    Raises:
+        ValueError: unless it is one finite number of at least 0.
+    """
+    number = float(guidance) if isinstance(guidance, Real) else math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"guidance is one finite number of at least 0, got {describe(guidance)}")
+    return number
+
+
+def check_several(name: str, value: Any, check: Callable[[Any], float]) -> list[float]:
+    """Return one number, or several, as a list.
+
+    Args:
+        name: of the value.
+        value: a number or a list of numbers.
+        check: returns one of them, or raises ValueError.
+
+    Raises:
+        ValueError: unless `check` accepts each, there is at least one, and all differ.
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    found = [check(one) for one in several]
     if not found or len({*found}) < len(found):
-        raise ValueError(f"temperature is a number, or a list of numbers that all differ, got {temperature}")
+        raise ValueError(f"{name} is a number, or a list of numbers that all differ, got {value}")
     return found
 
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from flows.check_inputs import (
     check_condition,
+    check_guidance,
     check_images,
     check_label,
     check_label_values,
     check_latents,
+    check_level_temperature,
     check_noise,
     check_place,
     check_position,
@@ -22,6 +24,7 @@ from flows.check_inputs import (
 )
 from flows.context import Context
 from flows.dequantize import Dequantize, in_precision, on_grid
+from flows.guidance import Guidance
 from flows.initialize import DataDependent
 from flows.multiscale import Multiscale, draw_latents, standard_normal_log_prob
 from flows.networks.context import ContextNet
@@ -39,6 +42,9 @@ class ImageFlow(nn.Module):
         num_classes: number of labels of a class-conditional flow, else None.
         condition_shape: (C, H, W) of the images that the flow is conditioned on, else None.
         context_net: makes features of labels and condition, which the parts of the flow read; None if there are none.
+            Where it does not read labels, the prior at the top is the only part that does.
+        label_dropout: part of the training images whose label is dropped. Above 0, all parts that read labels know one
+            more, `num_classes`, which stands for a label that was dropped.
     """
 
     spec: dict[str, Any]
@@ -62,6 +68,7 @@ class ImageFlow(nn.Module):
         num_classes: int | None = None,
         condition_shape: Sequence[int] | None = None,
         context_net: ContextNet | None = None,
+        label_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_shape = image_shape
@@ -70,6 +77,7 @@ class ImageFlow(nn.Module):
         self.num_classes = num_classes
         self.condition_shape = None if condition_shape is None else tuple(condition_shape)
         self.context_net = context_net
+        self.label_dropout = label_dropout
         self.register_load_state_dict_post_hook(note_loaded)  # type: ignore[no-untyped-call]
 
     @property
@@ -106,9 +114,12 @@ class ImageFlow(nn.Module):
     ) -> Tensor:
         """Return log p(x) + log_det of the map from noise to x; its mean over noise is at most log P(image).
 
+        For a class-conditional flow this is the density given the label. Without labels it is the density of all
+        classes together, if they are equally frequent: the logarithm of the mean of p(x | label) over the classes.
+
         Args:
             images: uint8 `(B, C, H, W)`.
-            label: `(B,)` int64 for a class-conditional flow.
+            label: `(B,)` int64 for a class-conditional flow, or None.
             noise: dequantization noise in [0, 1), `(B, C, H, W)`; drawn from torch's generator if None.
             condition: uint8 `(B, C', H', W')`, for a flow that is conditioned on images.
 
@@ -119,15 +130,57 @@ class ImageFlow(nn.Module):
             ValueError: if an argument is not as above, or if the flow is not in float32 or float64. Whether labels are
                 classes of the flow and noise is in [0, 1) is not checked, because a GPU would have to wait.
         """
-        self.check(images, label, condition)
+        if label is not None or self.num_classes is None:
+            check_label(label, self.num_classes, images)
+        self.check(images, condition)
         self.warn_unless_initialized(images)
         if noise is None:
             noise = torch.rand(images.shape, device=images.device)
         check_noise(noise, images)
         reference = next(self.parameters(), noise)
         x, noise_log_det = self.dequantize(images, in_precision(noise, reference.dtype))
-        zs, log_det = self.multiscale(x, self.context(label, condition))
-        return noise_log_det + log_det + standard_normal_log_prob(zs)
+        if label is None and self.num_classes is not None:
+            of_classes = self.log_prob_of_classes(x, condition)
+            return noise_log_det + of_classes.logsumexp(0) - math.log(self.num_classes)
+        return noise_log_det + self.multiscale.log_prob(x, self.context(label, condition))
+
+    def log_prob_of_classes(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the log density of continuous `x` `(B, C, H, W)` given each class, `(num_classes, B)`, in nats."""
+        assert self.num_classes is not None
+        labels = torch.arange(self.num_classes, device=x.device)[:, None].expand(-1, len(x))
+        if self.context_net is not None and self.context_net.reads_labels:
+            return torch.stack([self.multiscale.log_prob(x, self.context(label, condition)) for label in labels])
+        zs, at_top, log_det = self.multiscale.below_top(x, self.context(None, condition))
+        several = (len(labels), 1, 1, 1)
+        conditions = None if condition is None else condition.repeat(several)
+        eps, top_log_det = self.multiscale.top(at_top.repeat(several), self.context(labels.flatten(), conditions))
+        below = log_det + standard_normal_log_prob(zs) if zs else log_det
+        return below + (top_log_det + standard_normal_log_prob([eps])).view_as(labels)
+
+    def log_prob_of_dropped_label(
+        self, images: Tensor, noise: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """Return what `log_prob` returns, but under the dropped label: what the flow knows of images without a label.
+
+        Raises:
+            ValueError: if an argument is not as for `log_prob`, or if the flow was trained without label dropout.
+        """
+        return self.log_prob(images, self.dropped_label(images), noise, condition)
+
+    def dropped_label(self, batch: Tensor) -> Tensor:
+        """Return the label that stands for a dropped one, for each image of a batch: `(B,)` int64.
+
+        Raises:
+            ValueError: if the flow was trained without labels or without label dropout.
+        """
+        if self.num_classes is None:
+            raise ValueError("this flow was trained without labels, so that no label can be dropped")
+        if not self.label_dropout:
+            raise ValueError(
+                "this flow was trained without label dropout, so that it does not know images without a label: train "
+                "one with training.label_dropout=0.1"
+            )
+        return torch.full(batch.shape[:1], self.num_classes, device=batch.device)
 
     def encode(
         self,
@@ -147,27 +200,39 @@ class ImageFlow(nn.Module):
         Raises:
             ValueError: if an argument is not as above, or if the flow is not in float32 or float64.
         """
-        self.check(images, label, condition)
+        check_label(label, self.num_classes, images)
+        self.check(images, condition)
         check_label_values(label, self.num_classes)
         reference = next(self.parameters(), torch.empty(()))
         position = in_precision(check_position(noise, images), reference.dtype).to(images.device)
         x = self.dequantize.place(images, on_grid(position))
         return self.multiscale(x, self.context(label, condition))[0]
 
-    def check(self, images: Tensor, label: Tensor | None, condition: Tensor | None) -> None:
+    def check(self, images: Tensor, condition: Tensor | None) -> None:
         """Raise ValueError unless the arguments suit the flow, and the flow is in float32 or float64."""
         parameter = next(self.parameters(), None)
         check_precision(parameter)
         check_images(images, self.image_shape)
         check_place("images", images, parameter)
-        check_label(label, self.num_classes, images)
         check_condition(condition, self.condition_shape, images)
 
-    def decode(self, zs: Sequence[Tensor], label: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def decode(
+        self,
+        zs: Sequence[Tensor],
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+        guidance: float = 0.0,
+    ) -> Tensor:
         """Return the uint8 images `(B, C, H, W)` that latents, finest first, stand for.
 
+        Args:
+            zs: as `encode` returns them.
+            label: as for `encode`.
+            condition: as for `encode`.
+            guidance: as for `sample`.
+
         Raises:
-            ValueError: if latents, label or condition do not suit the flow, or if it is not in float32 or float64.
+            ValueError: if an argument does not suit the flow, or if it is not in float32 or float64.
         """
         parameter = next(self.parameters(), None)
         check_precision(parameter)
@@ -176,7 +241,22 @@ class ImageFlow(nn.Module):
         check_label(label, self.num_classes, zs[0])
         check_label_values(label, self.num_classes)
         check_condition(condition, self.condition_shape, zs[0])
-        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition)))
+        away = self.guidance(guidance, condition, zs[0])
+        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), away))
+
+    def guidance(self, weight: float, condition: Tensor | None, batch: Tensor) -> Guidance | None:
+        """Return what guides samples, None for a weight of 0.
+
+        Raises:
+            ValueError: if the weight is negative, or if the flow cannot be guided.
+        """
+        weight = check_guidance(weight)
+        if weight == 0:
+            return None
+        dropped = self.dropped_label(batch)
+        if not self.multiscale.can_be_guided:
+            raise ValueError("guidance acts on priors, and only the couplings of this flow read labels: leave it out")
+        return Guidance(weight, self.context(dropped, condition))
 
     @torch.no_grad()
     def sample(
@@ -185,8 +265,12 @@ class ImageFlow(nn.Module):
         temperature: float = 1.0,
         label: Tensor | None = None,
         condition: Tensor | None = None,
+        guidance: float = 0.0,
+        level_temperature: Sequence[float] | None = None,
     ) -> Tensor:
         """Draw one image per seed.
+
+        Samples at another temperature than 1, or with guidance, do not follow the density that `log_prob` returns.
 
         Args:
             seeds: one whole number per image, from 0 to 2^32 - 1; the same seed gives the same latents in any batch, on
@@ -195,6 +279,9 @@ class ImageFlow(nn.Module):
                 prior's mode. This is the most probable image only if the flow preserves volume.
             label: `(B,)` int64 for a class-conditional flow.
             condition: as for `log_prob`, one image for each seed.
+            guidance: w of p(x | label)^(1 + w) / p(x | dropped label)^w, for a flow that was trained with label
+                dropout: samples show their label more clearly, and differ less. The temperature comes after it.
+            level_temperature: one more factor on the standard deviation for each level, finest first; None for 1.
 
         Returns:
             uint8 `(B, C, H, W)`.
@@ -203,8 +290,9 @@ class ImageFlow(nn.Module):
             ValueError: if an argument is not as above, or if the flow is not in float32 or float64.
         """
         factor = check_temperature(temperature)
-        zs = [factor * eps for eps in self.draw_latents(seeds)]
-        return self.decode(zs, label, condition)
+        factors = [factor * level for level in check_level_temperature(level_temperature, len(self.latent_shapes))]
+        zs = [factor * eps for factor, eps in zip(factors, self.draw_latents(seeds), strict=True)]
+        return self.decode(zs, label, condition, guidance)
 
     def draw_latents(self, seeds: Iterable[int]) -> list[Tensor]:
         """Draw standard normal latents, finest first: one generator and one draw for each seed.

@@ -11,6 +11,7 @@ from flows.bijection import Bijection
 from flows.bijections.reshape import channels_last
 from flows.check_inputs import check_seeds, check_temperature
 from flows.context import Context
+from flows.guidance import Guidance
 from flows.prior import Split, TopPrior
 
 
@@ -59,6 +60,16 @@ class Multiscale(nn.Module):
         Returns:
             `zs`, one latent `(B, C_l, H_l, W_l)` per level, finest first, and log_det `(B,)` in nats.
         """
+        zs, x, log_det = self.below_top(x, context)
+        eps, top_log_det = self.top(x, context)
+        return [*zs, eps], log_det + top_log_det
+
+    def below_top(self, x: Tensor, context: Context | None = None) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Do what `forward` does before the prior at the top.
+
+        Returns:
+            the latents of all levels but the last, the input of the prior at the top, and log_det `(B,)` so far.
+        """
         *levels, last = self.levels
         zs = []
         total = x.new_zeros(x.shape[0])
@@ -68,17 +79,22 @@ class Multiscale(nn.Module):
             zs.append(eps)
             total = total + level_log_det + split_log_det
         x, level_log_det = last(x, *last.read(context))
-        eps, top_log_det = self.top(x, context)
-        return [*zs, eps], total + level_log_det + top_log_det
+        return zs, x, total + level_log_det
 
-    def inverse(self, zs: Sequence[Tensor], context: Context | None = None) -> Tensor:
+    def inverse(self, zs: Sequence[Tensor], context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
         """Map latents, finest first, back to continuous images `(B, C, H, W)`."""
         *fine, coarse = zs
         *levels, last = self.levels
-        x = last.inverse(self.top.inverse(channels_last(coarse), context), *last.read(context))
+        guided = () if guidance is None else (guidance,)
+        x = last.inverse(self.top.inverse(channels_last(coarse), context, *guided), *last.read(context))
         for level, split, eps in reversed(list(zip(levels, self.splits, fine, strict=True))):
-            x = level.inverse(split.inverse(x, eps, context), *level.read(context))
+            x = level.inverse(split.inverse(x, eps, context, *guided), *level.read(context))
         return x
+
+    @property
+    def can_be_guided(self) -> bool:
+        """Whether a prior, at the top or of a split, depends on the context."""
+        return self.top.reads_context or any(split.context_channels for split in self.splits)
 
     def log_prob(self, x: Tensor, context: Context | None = None) -> Tensor:
         """Return the log density of continuous `x` `(B, C, H, W)`: `(B,)` in nats."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from flows.arguments import require_positive
 from flows.context import Context, features_at, joined, labels_of
+from flows.guidance import Guidance, guided
 from flows.networks.conditioner import ZeroConv2d
 
 
@@ -55,9 +56,13 @@ class Split(nn.Module):
         h = self.mean_and_log_sigma(x1, context)
         return (x1, x2, x.new_zeros(x.shape[0])) if h is None else (x1, *standardize(x2, h))
 
-    def inverse(self, x1: Tensor, eps: Tensor, context: Context | None = None) -> Tensor:
+    def inverse(
+        self, x1: Tensor, eps: Tensor, context: Context | None = None, guidance: Guidance | None = None
+    ) -> Tensor:
         """Put the kept half and the latents together again: `(B, C, H, W)`."""
         h = self.mean_and_log_sigma(x1, context)
+        if guidance is not None and self.context_channels:
+            h = guided(h, self.mean_and_log_sigma(x1, guidance.context), guidance.weight)
         return torch.cat((x1, eps if h is None else unstandardize(eps, h)), dim=1)
 
     def mean_and_log_sigma(self, x1: Tensor, context: Context | None) -> Tensor | None:
@@ -99,6 +104,11 @@ class TopPrior(nn.Module):
         self.context_channels = context_channels
         self.of_features = ZeroConv2d(context_channels, 2 * channels) if context_channels else None
 
+    @property
+    def reads_context(self) -> bool:
+        """Whether mean and sigma depend on labels or features."""
+        return self.embedding is not None or self.context_channels > 0
+
     def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
         """Map `x` `(B, C, H, W)` to `eps` of the same shape and log_det `(B,)`."""
         if x.shape[1:] != self.shape:
@@ -106,9 +116,11 @@ class TopPrior(nn.Module):
         h = self.mean_and_log_sigma(x, context)
         return (x, x.new_zeros(x.shape[0])) if h is None else standardize(x, h)
 
-    def inverse(self, eps: Tensor, context: Context | None = None) -> Tensor:
+    def inverse(self, eps: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
         """Map latents `eps` `(B, C, H, W)` back to `x`."""
         h = self.mean_and_log_sigma(eps, context)
+        if guidance is not None and self.reads_context:
+            h = guided(h, self.mean_and_log_sigma(eps, guidance.context), guidance.weight)
         return eps if h is None else unstandardize(eps, h)
 
     def mean_and_log_sigma(self, x: Tensor, context: Context | None) -> Tensor | None:

@@ -4,20 +4,24 @@ Examples:
     python scripts/evaluate.py ckpt=outputs/mine/best.safetensors
     python scripts/evaluate.py ckpt=PATH data=cifar10 split=val num_draws=16   # data.num_val as in the run
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
+    python scripts/evaluate.py ckpt=PATH without_labels=true       # a class-conditional flow: also without labels
     torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes, one per GPU, share the images
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
-from data import ImageData
+from data import Batch, ImageData
 from flows.arguments import choose, require_positive
-from flows.likelihood import importance_weighted_bits_per_dim, mean_bits_per_dim
+from flows.image_flow import ImageFlow
+from flows.likelihood import draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
 from flows.training import (
     ImageAverage,
     check_arguments,
@@ -29,7 +33,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, check_fits, given_log_probs, on_device
+from flows.training.given import check_conditions, check_fits, given, on_device
 from flows.training.machine.sharing import shared
 
 
@@ -51,6 +55,7 @@ def evaluate(
     num_draws: int,
     noise_seed: int,
     importance_weighted: bool,
+    without_labels: bool,
     out: str | None,
     device: str,
 ) -> None:
@@ -65,6 +70,8 @@ def evaluate(
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
+    if without_labels and flow.num_classes is None:
+        raise ValueError(f"{ckpt} was trained without labels: leave without_labels out")
     images = choose("split", data.sets, split)
     with shared() as share:
         flow = flow.to(place)
@@ -72,33 +79,61 @@ def evaluate(
         told = track(
             on_device(loader, place), f"{split} images", len(loader), console=Console(stderr=True), transient=True
         )
-        found = [(given_log_probs(flow, batch, num_draws, noise_seed).cpu(), batch.index.cpu()) for batch in told]
+        found = [
+            (
+                {
+                    prefix: draw_log_probs(
+                        flow,
+                        batch.images,
+                        label,
+                        batch.index,
+                        num_draws=num_draws,
+                        seed=noise_seed,
+                        condition=batch.condition,
+                    ).cpu()
+                    for prefix, label in labels(flow, batch, without_labels).items()
+                },
+                batch.index.cpu(),
+            )
+            for batch in told
+        ]
         found = share.gathered(found)
         if not share.is_first:
             return
 
-    bits, weighted = ImageAverage(), ImageAverage()
-    for log_probs, index in found:
-        bits.update(mean_bits_per_dim(log_probs, flow.num_dims), index)
-        weighted.update(importance_weighted_bits_per_dim(log_probs, flow.num_dims), index)
-    average = bits.compute()
-    result = {
+    result: dict[str, Any] = {
         "ckpt": ckpt,
         "split": split,
-        "images": average.num_images,
+        "images": None,
         "dequantize": flow.dequantize.noise_name,
         "num_draws": num_draws,
         "noise_seed": noise_seed,
-        "bits_per_dim": average.mean,
-        "standard_error": average.standard_error,
     }
+    bounds = {"": mean_bits_per_dim}
     if importance_weighted:
-        average = weighted.compute()
-        result["importance_weighted_bits_per_dim"] = average.mean
-        result["importance_weighted_standard_error"] = average.standard_error
+        bounds["importance_weighted_"] = importance_weighted_bits_per_dim
+    for prefix in found[0][0]:
+        for kind, bound in bounds.items():
+            bits = ImageAverage()
+            for log_probs, index in found:
+                bits.update(bound(log_probs[prefix], flow.num_dims), index)
+            average = bits.compute()
+            result["images"] = average.num_images
+            result[f"{prefix}{kind}bits_per_dim"] = average.mean
+            result[f"{prefix}{kind}standard_error"] = average.standard_error
     print(to_json(result))
     if out is not None:
         Path(out).write_text(to_json(result) + "\n")
+
+
+def labels(flow: ImageFlow, batch: Batch, without_labels: bool) -> dict[str, Tensor | None]:
+    """Return the labels under which images are measured, by the prefix of the names of the results."""
+    found = {"": given(flow, batch).get("label")}
+    if without_labels:
+        found["without_labels_"] = None
+        if flow.label_dropout:
+            found["dropped_label_"] = flow.dropped_label(batch.images)
+    return found
 
 
 if __name__ == "__main__":

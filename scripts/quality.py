@@ -1,9 +1,10 @@
-"""Measure how good the samples of a flow look: distances to real images at several temperatures, with pictures.
+"""Measure how good the samples of a flow look: distances to real images over temperature and guidance, with pictures.
 
 Examples:
     python scripts/quality.py ckpt=outputs/mine/best.safetensors 'temperature=[0.7,0.8,0.9,1]'
     python scripts/quality.py ckpt=PATH split=test temperature=0.8 'sample_seeds=[0,1,2]'     # a final figure
     python scripts/quality.py ckpt=PATH data=cifar10 features=inception                       # FID
+    python scripts/quality.py ckpt=PATH temperature=1 'guidance=[0,0.5,1,2]'      # trained with label dropout
     torchrun --nproc-per-node=8 scripts/quality.py ckpt=PATH      # eight processes, one per GPU, share the work
 
 The folder gets a table (quality.md), all figures (quality.json) and a plot (quality.png). It also gets samples at the
@@ -25,8 +26,9 @@ from torch import nn
 
 from data import ImageData, ImageSet, Subset
 from data.order import shuffled
+from flows import Sampler
 from flows.arguments import choose, require_positive
-from flows.check_inputs import check_seeds, check_temperatures
+from flows.check_inputs import check_seeds
 from flows.training import (
     check_arguments,
     check_config,
@@ -39,6 +41,7 @@ from flows.training import (
     to_json,
 )
 from flows.training.given import check_fits, on_device
+from flows.training.knobs import Knobs, all_knobs
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features
@@ -68,6 +71,8 @@ def measure(
     features: Features,
     ckpt: str,
     temperature: float | Sequence[float],
+    guidance: float | Sequence[float],
+    level_temperature: Sequence[float] | None,
     num_samples: int,
     sample_seeds: Sequence[int],
     split: str,
@@ -79,7 +84,7 @@ def measure(
 ) -> None:
     """Write tables and pictures into `out`, and print the table; see conf/quality.yaml for the arguments."""
     require_positive(num_samples=num_samples, num_columns=num_columns, batch_size=batch_size)
-    temperatures = check_temperatures(temperature)
+    settings = all_knobs(temperature, guidance, level_temperature)
     if not sample_seeds or len({*sample_seeds}) < len(sample_seeds):
         raise ValueError(f"sample_seeds is a list of whole numbers that all differ, got {sample_seeds}")
     check_seeds([end for k in sample_seeds for end in (k * num_samples, (k + 1) * num_samples - 1)])
@@ -103,25 +108,25 @@ def measure(
     check_enough(len(some), features.num_features, "training images")
 
     with shared() as share:
-        flow = flow.to(place)
+        sampler = Sampler(flow.to(place))
         features = features.to(place) if isinstance(features, nn.Module) else features
         num_shown = num_columns**2
         real = described(real_set, data, features, place, share, f"{split} images")
         floor = described(Subset(train_set, some), data, features, place, share, "training images")
-        drawn: dict[float, list[Described]] = {}
-        for one in temperatures:
+        drawn: dict[Knobs, list[Described]] = {}
+        for knobs in settings:
             sets = [range(k * num_samples, (k + 1) * num_samples) for k in sample_seeds]
-            drawn[one] = [
-                described_samples(flow, features, seeds, batch_size, temperature=one, num_shown=num_shown, share=share)
-                for seeds in track(sets, f"temperature {one:g}", **SHOWN)
+            drawn[knobs] = [
+                described_samples(sampler, features, seeds, batch_size, knobs=knobs, num_shown=num_shown, share=share)
+                for seeds in track(sets, str(knobs), **SHOWN)
             ]
     if not share.is_first:
         return
 
-    rows = [figures([floor], real, features) | {"temperature": None, "accuracy": accuracy(real, features)}]
-    rows += [figures(sets, real, features) | {"temperature": one} for one, sets in drawn.items()]
-    best = min(rows[1:], key=lambda row: row["fd"])
-    shown = drawn[best["temperature"]][0].images
+    floor_row = figures([floor], real, features) | {"temperature": None, "accuracy": accuracy(real, features)}
+    rows = {knobs: figures(sets, real, features) | knobs._asdict() for knobs, sets in drawn.items()}
+    best = min(rows, key=lambda knobs: rows[knobs]["fd"])
+    shown = drawn[best][0].images
     neighbours, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
     _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, data.eval_batch_size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,16 +141,16 @@ def measure(
         "training_images": len(floor.features),
         "samples": num_samples,
         "sample_seeds": list(sample_seeds),
-        "best_temperature": best["temperature"],
+        "best": best._asdict(),
         "nearest_training_image": {"samples": gaps.mean().item(), f"{split} images": usual.mean().item()},
-        "rows": rows,
+        "rows": [floor_row, *rows.values()],
     }
     (folder / "quality.json").write_text(to_json(result) + "\n")
     table = markdown(result)
     (folder / "quality.md").write_text(table)
     plot(result, folder / "quality.png")
     print(table)
-    print(f"{folder}/best.png: samples at temperature {best['temperature']:g}, the best by {features.distance}")
+    print(f"{folder}/best.png: samples at {best}, the best by {features.distance}")
     print(f"{folder}/nearest.png: samples above the training images that are nearest to them")
 
 
@@ -184,7 +189,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells = ["" if row[name] is None else format(row[name], COLUMNS[name]) for name in names]
         if row["fd_spread"] is not None:
             cells[0] += f" ± {row['fd_spread']:.2f}"
-        what = "training images" if row["temperature"] is None else f"samples, temperature {row['temperature']:g}"
+        what = "training images" if row["temperature"] is None else f"samples, {knobs_of(row)}"
         lines.append([what, *cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     seeds = ", ".join(map(str, result["sample_seeds"]))
@@ -195,23 +200,41 @@ def markdown(result: dict[str, Any]) -> str:
     )
 
 
+def knobs_of(row: dict[str, Any]) -> Knobs:
+    """Return how the samples of a row of the table were drawn."""
+    return Knobs(**{name: row[name] for name in Knobs._fields})
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw the figures against temperature. The figures of the training images are horizontal lines."""
+    """Draw the distance against temperature, one line for each guidance, and the other figures at the best guidance.
+
+    The figures of the training images are horizontal lines.
+    """
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    floor, *rows = sorted(result["rows"], key=lambda row: -1.0 if row["temperature"] is None else row["temperature"])
-    names = [name for name in ("fd", "precision", "recall", "accuracy") if rows[0][name] is not None]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, chosen, label in ((axes[0], names[:1], result["distance"]), (axes[1], names[1:], "part of images")):
-        for name in chosen:
-            (line,) = axis.plot([row["temperature"] for row in rows], [row[name] for row in rows], "o-", label=name)
+    floor, *rows = result["rows"]
+    rows.sort(key=lambda row: row["temperature"])
+    by_guidance: dict[float, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_guidance.setdefault(row["guidance"], []).append(row)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for weight, some in sorted(by_guidance.items()):
+        left.plot([row["temperature"] for row in some], [row["fd"] for row in some], "o-", label=f"guidance {weight:g}")
+    left.axhline(floor["fd"], color="black", linestyle=":", label="real images")
+    left.set_ylabel(result["distance"])
+    best = result["best"]["guidance"]
+    for name in ("precision", "recall", "accuracy"):
+        some = [row for row in by_guidance[best] if row[name] is not None]
+        if some:
+            (line,) = right.plot([row["temperature"] for row in some], [row[name] for row in some], "o-", label=name)
             if floor[name] is not None:
-                axis.axhline(floor[name], color=line.get_color(), linestyle=":", label=f"{name}, real images")
+                right.axhline(floor[name], color=line.get_color(), linestyle=":", label=f"{name}, real images")
+    right.set_ylabel(f"part of images, guidance {best:g}")
+    for axis in (left, right):
         axis.set_xlabel("temperature")
-        axis.set_ylabel(label)
         axis.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)

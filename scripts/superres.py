@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data import Batch, ImageData
 from flows.arguments import choose, require_positive
-from flows.check_inputs import check_temperatures
+from flows.check_inputs import check_several, check_temperature
 from flows.image_flow import ImageFlow
 from flows.likelihood import mean_bits_per_dim
 from flows.training import (
@@ -69,7 +69,7 @@ def measure(
 ) -> None:
     """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments."""
     require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
-    temperatures = check_temperatures(temperature)
+    temperatures = check_several("temperature", temperature, check_temperature)
     folder = Path(out)
     if (folder / "superres.json").exists():
         raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")

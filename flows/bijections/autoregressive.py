@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from flows.bijection import Bijection
 from flows.bijections.elementwise import ElementwiseMap
 from flows.context import Context, features_at, labels_of
+from flows.guidance import Guidance, guided
 from flows.networks.conditioner import limited
 from flows.networks.transformer import CausalTransformer
 
@@ -70,19 +71,30 @@ class AutoregressiveTransformer(Bijection):
         z, log_derivative = self.elementwise(columns, self.steer(columns, self.known(x, context)))
         return self.as_image(z), log_derivative.sum((1, 2, 3))
 
-    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
+    def inverse(self, z: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
         """Map back, one token after the other; keys and values of the tokens so far are kept."""
         self.check_size(z)
         known, columns = self.known(z, context), self.as_columns(z)
-        caches = self.transformer.empty_caches(len(z), self.num_tokens, known)
+        if guidance is not None:
+            known = torch.cat((known, self.known(z, guidance.context)))
+        caches = self.transformer.empty_caches(len(known), self.num_tokens, known)
         x = torch.empty_like(columns)
         token = self.start.expand(len(z), 1, -1)
         for place in range(self.num_tokens):
-            steered = self.transformer.step(token + known[:, place : place + 1], place, caches)
+            tokens = token if guidance is None else token.repeat(2, 1, 1)
+            steered = self.transformer.step(tokens + known[:, place : place + 1], place, caches)
             here = slice(place, place + 1)
-            x[:, :, here] = self.elementwise.inverse(columns[:, :, here], self.as_raw(steered, z))
+            x[:, :, here] = self.inverse_of(columns[:, :, here], self.as_raw(steered, z), guidance)
             token = self.tokens_of(x[:, :, here])
         return self.as_image(x)
+
+    def inverse_of(self, z: Tensor, raw: Tensor, guidance: Guidance | None) -> Tensor:
+        """Return the `x` of `z`; if guided, `raw` has the values under the dropped label in its second half."""
+        if guidance is None:
+            return self.elementwise.inverse(z, raw)
+        h, dropped = (self.elementwise.mean_and_log_sigma(part) for part in raw.chunk(2))
+        mu, log_sigma = guided(h, dropped, guidance.weight).chunk(2, 1)
+        return mu + log_sigma.exp() * z
 
     def inverse_in_parallel(self, z: Tensor, context: Context | None = None) -> Tensor:
         """Map back as `inverse` does, all tokens at once and again until nothing changes (Jacobi iteration).

@@ -31,6 +31,8 @@ class ElementwiseMap(nn.Module):
         super().__init_subclass__(**options)
         if is_newer(cls, "forward", than="vjp") or is_newer(cls, "inverse", than="vjp"):
             cls.vjp = ElementwiseMap.vjp  # type: ignore[method-assign]
+        if is_newer(cls, "inverse", than="mean_and_log_sigma"):
+            cls.mean_and_log_sigma = ElementwiseMap.mean_and_log_sigma  # type: ignore[method-assign]
 
     @abstractmethod
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,6 +41,14 @@ class ElementwiseMap(nn.Module):
     @abstractmethod
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         """Return the `x` that `forward` maps to `z`."""
+
+    def mean_and_log_sigma(self, raw: Tensor) -> Tensor:
+        """Return mean and log sigma, by channels, of the `x` that belong to `z` from N(0, I); guidance needs them.
+
+        Raises:
+            ValueError: if these `x` are not Gaussian.
+        """
+        raise ValueError(f"guidance is for Gaussians, and {type(self).__name__} is no affine map: leave guidance out")
 
     def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
         """Backpropagate from `z` and `raw` alone: rebuild `x`, then differentiate `forward`.
@@ -74,6 +84,9 @@ class Additive(ElementwiseMap):
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         return z - raw
 
+    def mean_and_log_sigma(self, raw: Tensor) -> Tensor:
+        return torch.cat((-raw, torch.zeros_like(raw)), 1)
+
 
 class Affine(ElementwiseMap):
     """z = x * scale + shift (RealNVP, equation 7).
@@ -96,6 +109,11 @@ class Affine(ElementwiseMap):
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         shift, raw_scale = raw.chunk(2, dim=1)
         return (z - shift) * (-self.scale(raw_scale)).exp()
+
+    def mean_and_log_sigma(self, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        log_sigma = -self.scale(raw_scale)
+        return torch.cat((-shift * log_sigma.exp(), log_sigma), 1)
 
     def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
         if not knows_slope(self.scale):
@@ -120,6 +138,10 @@ class ShiftedAffine(Affine):
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
         shift, raw_scale = raw.chunk(2, dim=1)
         return z * (-self.scale(raw_scale)).exp() - shift
+
+    def mean_and_log_sigma(self, raw: Tensor) -> Tensor:
+        shift, raw_scale = raw.chunk(2, dim=1)
+        return torch.cat((-shift, -self.scale(raw_scale)), 1)
 
 
 class MixtureLogistic(Affine):

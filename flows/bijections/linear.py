@@ -91,9 +91,7 @@ class ChannelLinear(Bijection):
     def apply_affine(self, x: Tensor, affine: WeightAndBias) -> Tensor:
         """Return `x` with every pixel mapped by a matrix and an offset."""
         self.check_shape(x)
-        weight, bias = affine
-        with full_precision(x):
-            return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
+        return map_pixels(x, affine)
 
     def vjp(self, z: Tensor, grad_z: Tensor, grad_log_det: Tensor, context: Context | None = None) -> Vjp:
         with torch.no_grad():
@@ -144,6 +142,13 @@ def of_one(
         return weight, bias
 
     return matrix
+
+
+def map_pixels(x: Tensor, affine: WeightAndBias) -> Tensor:
+    """Return `x` `(B, C, H, W)` with every pixel mapped by a matrix and an offset."""
+    weight, bias = affine
+    with full_precision(x):
+        return as_image(torch.addmm(bias, as_rows(x), weight.t()), x)
 
 
 def as_rows(x: Tensor) -> Tensor:

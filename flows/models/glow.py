@@ -27,7 +27,7 @@ from flows.image_flow import ImageFlow
 from flows.models.top import make_top
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
-from flows.networks.context import READERS, ContextNet, channels_to_read
+from flows.networks.context import READERS, ContextNet, channels_to_read, labels_to_read
 from flows.prior import Split
 from flows.variational_dequantize import DEQUANTIZATIONS
 
@@ -75,6 +75,7 @@ class Glow(ImageFlow):
         prior_layers: layers of each.
         prior_width: channels of each.
         num_classes: number of labels of a class-conditional model; None for none.
+        label_dropout: part of the training images whose label is dropped, so that samples can be guided.
         condition: which parts read the labels: "prior" for the top prior only (the original release's), or "couplings"
             for couplings, splits and prior, through an embedding.
         condition_shape: (C, H, W) of images that the model is conditioned on; None for none.
@@ -104,6 +105,7 @@ class Glow(ImageFlow):
         prior_layers: int = 2,
         prior_width: int = 64,
         num_classes: int | None = None,
+        label_dropout: float = 0.0,
         condition: str = "prior",
         condition_shape: Sequence[int] | None = None,
         context_channels: int = 16,
@@ -147,7 +149,8 @@ class Glow(ImageFlow):
             latent_shapes.append((channels, height, width))
 
         dequantizer = make_dequantize(num_bits, shape)
-        labels_of_prior, labels_of_all = (None, num_classes) if READERS[condition] else (num_classes, None)
+        labels = labels_to_read(num_classes, label_dropout)
+        labels_of_prior, labels_of_all = (None, labels) if READERS[condition] else (labels, None)
         top = make_top(
             latent_shapes[-1],
             top_prior,
@@ -166,4 +169,5 @@ class Glow(ImageFlow):
             num_classes=num_classes,
             condition_shape=condition_shape,
             context_net=context_net,
+            label_dropout=label_dropout,
         )

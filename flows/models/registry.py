@@ -9,8 +9,9 @@ from flows.image_flow import ImageFlow
 from flows.memory.drift import train_memory_flat
 from flows.models.glow import Glow
 from flows.models.realnvp import RealNVP
+from flows.models.tarflow import TarFlow
 
-MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP}
+MODELS: dict[str, Callable[..., ImageFlow]] = {"glow": Glow, "realnvp": RealNVP, "tarflow": TarFlow}
 
 
 def register(name: str, builder: Callable[..., ImageFlow]) -> None:
@@ -31,10 +32,10 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
     """Build a model and remember how: `build(**flow.spec)` builds it again.
 
     Args:
-        name: "glow" or "realnvp".
+        name: "glow", "realnvp" or "tarflow".
         memory_flat: train in memory that does not grow with the number of steps, at the cost of more time per step. It
             changes no value, and is not kept in `flow.spec`.
-        scalars: the arguments of the model's class: `flows.Glow`, `flows.RealNVP`.
+        scalars: the arguments of the model's class: `flows.Glow`, `flows.RealNVP`, `flows.TarFlow`.
 
     Raises:
         ValueError: if the name, an argument or a value is not known, or if `memory_flat` is set and a layer has no

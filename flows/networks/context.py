@@ -32,6 +32,19 @@ def channels_to_read(
     return context_channels if reads_labels or condition_shape is not None else 0
 
 
+def labels_to_read(num_classes: int | None, label_dropout: float) -> int | None:
+    """Return how many labels the parts of a flow know: one more than classes if labels are dropped in training.
+
+    Raises:
+        ValueError: if label_dropout is out of range, or if there are no labels to drop.
+    """
+    if not isinstance(label_dropout, int | float) or not 0 <= label_dropout < 1:
+        raise ValueError(f"label_dropout is a part of the training images, from 0 to below 1, got {label_dropout!r}")
+    if label_dropout and num_classes is None:
+        raise ValueError("label_dropout drops labels, and there are none: give num_classes, too")
+    return num_classes if num_classes is None or label_dropout == 0 else num_classes + 1
+
+
 class ContextNet(nn.Module):
     """Make features of labels, of condition images, or of both.
 
@@ -66,6 +79,11 @@ class ContextNet(nn.Module):
                 nn.ReLU(inplace=True),
             )
             self.heads = nn.ModuleList(plain_conv(hidden_channels, channels, 3) for _ in self.sizes)
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the features depend on labels."""
+        return self.embedding is not None
 
     def forward(self, label: Tensor | None, condition: Tensor | None) -> tuple[Tensor, ...]:
         """Return the context made from `label` `(B,)` int64 and `condition` uint8 `(B, C, H, W)`, if they are read.

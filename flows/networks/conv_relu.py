@@ -22,9 +22,21 @@ class ScaledConv2d(nn.Conv2d):
         self.log_scale = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, *self.scaled())
+
+    def scaled(self) -> tuple[Tensor, Tensor | None]:
+        """Return kernel and bias, multiplied by the scale."""
         scale = (self.gain * self.log_scale).exp()
-        bias = None if self.bias is None else self.bias * scale
-        return self._conv_forward(x, self.weight * column(scale), bias)
+        return self.weight * column(scale), None if self.bias is None else self.bias * scale
+
+    def folded(self) -> nn.Conv2d:
+        """Return a plain convolution that computes the same."""
+        kernel, bias = self.scaled()
+        side = self.kernel_size[0]
+        conv = nn.Conv2d(self.in_channels, self.out_channels, side, padding=side // 2, bias=bias is not None)
+        conv.weight = nn.Parameter(kernel, requires_grad=False)
+        conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        return conv
 
 
 def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,9 +15,16 @@ if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch, ImageData
 
 
-def given(flow: ImageFlow, batch: Batch) -> dict[str, Tensor]:
-    """Return label and condition of a batch, if the flow reads them, as named arguments of the flow's methods."""
-    label = {} if flow.num_classes is None else {"label": batch.labels}
+class Given(TypedDict, total=False):
+    """Named arguments of the methods of a conditional flow."""
+
+    label: Tensor
+    condition: Tensor
+
+
+def given(flow: ImageFlow, batch: Batch) -> Given:
+    """Return label and condition of a batch, if the flow reads them."""
+    label: Given = {} if flow.num_classes is None else {"label": batch.labels}
     return label if batch.condition is None else {**label, "condition": batch.condition}
 
 

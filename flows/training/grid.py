@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from flows.image_flow import ImageFlow
+from flows.sampler import Sampler
 
 PNG_CHANNELS = 1, 3
 """Grey or colour; a second or a fourth channel would be read as transparency."""
@@ -47,7 +48,7 @@ def enlarged(images: Tensor, image_shape: Sequence[int]) -> Tensor:
 
 
 def temperature_rows(
-    flow: ImageFlow,
+    flow: ImageFlow | Sampler,
     seeds: Sequence[int],
     temperatures: Sequence[float],
     label: Tensor | None = None,

@@ -41,14 +41,15 @@ log = logging.getLogger(__name__)
 class LitFlow(L.LightningModule):
     """Train an ImageFlow by maximum likelihood; losses and metrics are bits per dimension.
 
-    Dequantization noise is a function of (seed, step, image), so a resumed run and a run on other ranks see the
-    same noise.
+    Dequantization noise and dropped labels are functions of (seed, step, image), so a resumed run and a run on other
+    ranks see the same ones.
 
     Args:
         flow: the model.
         optimizer: makes the optimizer from named parameters.
         schedule: maps (step, part of the run done) to the factor on the learning rate.
-        seed: of the training noise.
+        seed: of the training noise and of the dropped labels.
+        label_dropout: part of the training images whose label is dropped; the flow is built with it, too.
         num_init_images: images of the data-dependent initialisation, in one batch.
         num_val_draws: noise draws per image in validation.
         num_test_draws: noise draws per image in the test.
@@ -67,6 +68,7 @@ class LitFlow(L.LightningModule):
         optimizer: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer],
         schedule: Callable[[int, float], float],
         seed: int = 0,
+        label_dropout: float = 0.0,
         num_init_images: int = 256,
         num_val_draws: int = 1,
         num_test_draws: int = 4,
@@ -81,6 +83,11 @@ class LitFlow(L.LightningModule):
                 "the model does not say how it was built, so its checkpoints could not be read: put its class into "
                 "flows.models.registry.MODELS, and make it by model._target_=flows.build"
             )
+        if label_dropout != flow.label_dropout:
+            raise ValueError(
+                f"training.label_dropout is {label_dropout}, but the model was built for {flow.label_dropout}: give a "
+                "model that can drop labels, such as glow, model.label_dropout='${training.label_dropout}'"
+            )
         try:
             check_groups(optimizer(flow.named_parameters()))
         except (ValueError, TypeError) as error:
@@ -89,6 +96,7 @@ class LitFlow(L.LightningModule):
         self.make_optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
+        self.label_dropout = label_dropout
         self.num_init_images = num_init_images
         self.num_val_draws = num_val_draws
         self.num_test_draws = num_test_draws
@@ -129,7 +137,14 @@ class LitFlow(L.LightningModule):
         """Return the arguments of the flow's `forward` in training: images, label, noise, condition."""
         noise = uniform_noise(batch.index, self.flow.image_shape, seed=self.seed, stream=self.global_step)
         known = given(self.flow, batch)
-        return batch.images, known.get("label"), noise, known.get("condition")
+        return batch.images, self._kept(known.get("label"), batch), noise, known.get("condition")
+
+    def _kept(self, label: Tensor | None, batch: Batch) -> Tensor | None:
+        """Return the labels of a training batch, some of them dropped."""
+        if label is None or self.label_dropout == 0:
+            return label
+        chance = uniform_noise(batch.index, (1,), seed=self.seed, stream=-1 - self.global_step)[:, 0]
+        return torch.where(chance < self.label_dropout, self.flow.dropped_label(batch.images), label)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how to build the flow: plain data, so that `load_flow` needs only the file."""

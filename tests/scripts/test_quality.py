@@ -53,7 +53,7 @@ def test_rows_compare_samples_with_the_images_of_the_split(run_dir: Path, tmp_pa
     right = features.classify(features(real.images)) == real.labels
     assert floor["accuracy"] == pytest.approx(right.double().mean().item()) and floor["temperature"] is None
     assert 0 <= floor["fd"] < min(row["fd"] for row in rows)
-    assert found["best_temperature"] == min(rows, key=lambda row: row["fd"])["temperature"]
+    assert found["best"]["temperature"] == min(rows, key=lambda row: row["fd"])["temperature"]
     assert (found["real_images"], found["samples"], found["sample_seeds"]) == (297, 50, [0, 2])
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from flows.arguments import require_positive
+from flows.sampler import Sampler
 from flows.training.given import given
 from flows.training.grid import enlarged, image_grid, save_png, temperature_rows
 from flows.training.lit import LitFlow
@@ -81,7 +82,7 @@ class ImageGrids(L.Callback):
             above, below = [enlarged(known["condition"], flow.image_shape)], [real]
         elif flow.num_classes is not None:
             known["label"] = torch.arange(len(seeds), device=real.device) % flow.num_classes
-        samples = temperature_rows(flow, seeds, self.temperatures, **known)
+        samples = temperature_rows(Sampler(flow), seeds, self.temperatures, **known)
         self._show(trainer, "samples", torch.cat([*above, samples, *below]))
         self._show(trainer, "reconstructions", torch.cat([real, reconstructed]))
 

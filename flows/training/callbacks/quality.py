@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from flows.arguments import require_positive
-from flows.check_inputs import check_temperature
+from flows.check_inputs import check_guidance, check_temperature
 from flows.image_flow import ImageFlow
+from flows.sampler import Sampler
 from flows.training.given import on_device
+from flows.training.knobs import Knobs
 from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
@@ -33,6 +35,7 @@ class Quality(L.Callback):
         features: the features in which images are compared.
         num_samples: number of samples. With fewer samples, a Frechet distance gets larger: compare equal numbers only.
         temperature: of the samples.
+        guidance: of the samples, for a flow that is trained with label dropout.
         batch_size: samples drawn at once.
         every_n_validations: n, to measure at every n-th validation.
 
@@ -47,6 +50,7 @@ class Quality(L.Callback):
         *,
         num_samples: int = 2000,
         temperature: float = 1.0,
+        guidance: float = 0.0,
         batch_size: int = 250,
         every_n_validations: int = 1,
     ) -> None:
@@ -55,7 +59,7 @@ class Quality(L.Callback):
         check_enough(num_samples, features.num_features, "samples")
         self.features = features
         self.num_samples = num_samples
-        self.temperature = check_temperature(temperature)
+        self.knobs = Knobs(check_temperature(temperature), check_guidance(guidance))
         self.batch_size = batch_size
         self.every_n_validations = every_n_validations
         self.num_validations = 0
@@ -101,9 +105,7 @@ class Quality(L.Callback):
         self._move(next(flow.parameters()).device)
         share = Share(trainer.global_rank, trainer.world_size)
         seeds = range(self.num_samples)
-        samples = described_samples(
-            flow, self.features, seeds, self.batch_size, temperature=self.temperature, share=share
-        )
+        samples = described_samples(Sampler(flow), self.features, seeds, self.batch_size, knobs=self.knobs, share=share)
         found: dict[str, Any] = distances(samples.features, self._real)._asdict()
         del found["kid_error"]
         told = accuracy(samples, self.features)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flows.image_flow import ImageFlow
+from flows.sampler import Sampler
+from flows.training.knobs import Knobs
 from flows.training.machine.sharing import Share
 from flows.training.quality.features import Classifier, Features
 
@@ -25,32 +26,33 @@ class Described(NamedTuple):
 
 
 def described_samples(
-    flow: ImageFlow,
+    sampler: Sampler,
     features: Features,
     seeds: range,
     batch_size: int,
     *,
-    temperature: float,
+    knobs: Knobs,
     num_shown: int = 0,
     share: Share | None = None,
 ) -> Described:
     """Draw the samples of some seeds, and describe them on the CPU; a flow with classes draws its classes in turn.
 
     Args:
-        flow: the model.
+        sampler: of the flow.
         features: on the device of the flow.
         seeds: one per sample.
         batch_size: samples drawn at once.
-        temperature: of the samples.
+        knobs: how the samples are drawn.
         num_shown: how many images to keep.
         share: the part of this process, if several processes share the work.
     """
     share = share or Share()
+    flow = sampler.flow
     device = next(flow.parameters()).device
     parts = []
     for some in share.of([seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]):
         labels = None if flow.num_classes is None else torch.tensor(some) % flow.num_classes
-        images = flow.sample(some, temperature, None if labels is None else labels.to(device))
+        images = sampler.sample(some, label=None if labels is None else labels.to(device), **knobs._asdict())
         kept = images[: max(0, num_shown - (some.start - seeds.start))]
         parts.append(Described(features(images).cpu(), labels, kept.cpu().clone()))
     return joined(share.gathered(parts))

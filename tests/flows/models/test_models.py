@@ -16,12 +16,13 @@ from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.models import registry
 from flows.models.glow import PERMUTATIONS
+from flows.models.top import TOP_PRIORS
 from flows.networks.conditioner import HIDDEN_CONVS, ActNormConv2d
-from flows.prior import TopPrior
 from tests.support.perturb import perturb
 
 GLOW: dict[str, Any] = {"name": "glow", "num_levels": 2, "num_steps": 1, "hidden_channels": 4}
 REALNVP: dict[str, Any] = {"name": "realnvp", "num_levels": 2, "hidden_channels": 4, "num_blocks": 1}
+TARFLOW: dict[str, Any] = {"name": "tarflow", "num_blocks": 2, "num_layers": 1, "width": 4, "num_heads": 1}
 
 SPECS: dict[str, dict[str, Any]] = {
     "glow": GLOW,
@@ -32,13 +33,16 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "preprocess": value} for value in PREPROCESSES},
     "glow-variational": {**GLOW, "dequantize": "variational"},
     "glow-limited": {**GLOW, "input_limit": 0.5},
-    **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TopPrior.KINDS},
-    **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TopPrior.KINDS},
+    **{f"glow-{value}": {**GLOW, "top_prior": value} for value in TOP_PRIORS},
+    **{f"glow-conditional-{kind}": {**GLOW, "num_classes": 3, "top_prior": kind} for kind in TOP_PRIORS},
     "glow-one-level": {**GLOW, "num_levels": 1},
     "realnvp": REALNVP,
     **{f"realnvp-{value}": {**REALNVP, "preprocess": value} for value in PREPROCESSES},
     "realnvp-variational": {**REALNVP, "dequantize": "variational"},
     "realnvp-conditional": {**REALNVP, "num_classes": 3},
+    "realnvp-autoregressive": {**REALNVP, "top_prior": "autoregressive"},
+    "tarflow": TARFLOW,
+    "tarflow-mixed-conditional": {**TARFLOW, "mix": True, "coupling": "mixture", "num_classes": 3},
     "realnvp-three-levels": {**REALNVP, "num_levels": 3, "hidden_channels": 2},
 }
 
@@ -207,8 +211,10 @@ def test_wrong_images_are_rejected_with_expected_and_got() -> None:
 
 def test_a_conditional_flow_wants_a_label_for_each_image() -> None:
     flow = flows.build(image_shape=(1, 4, 4), **{**GLOW, "num_classes": 3})
-    with pytest.raises(ValueError, match="needs a label for each image"):
-        flow.log_prob(random_images((1, 4, 4)))
+    images = random_images((1, 4, 4))
+    for call in (flow.encode, lambda images: flow.log_prob(images, torch.zeros(2, dtype=torch.int64))):
+        with pytest.raises(ValueError, match="needs a label for each image"):
+            call(images)
 
 
 def test_labels_change_only_what_they_should() -> None:

@@ -1,0 +1,68 @@
+"""A sampler draws the images of its flow."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import flows
+from flows import Sampler
+from flows.networks.conditioner import ActNormConv2d
+from tests.flows.models.test_models import GLOW, SPECS, make
+from tests.support.perturb import perturb
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_it_draws_and_decodes_what_the_flow_does(spec: dict[str, Any]) -> None:
+    flow, images, label = make(spec, SHAPE)
+    sampler = Sampler(flow)
+    assert torch.equal(sampler.sample(range(3), 0.7, label), flow.sample(range(3), 0.7, label))
+    with torch.no_grad():
+        zs = flow.encode(images, label)
+        assert torch.equal(sampler.decode(zs, label), flow.decode(zs, label))
+
+
+@pytest.mark.parametrize("top_prior", ["position", "autoregressive"])
+def test_it_takes_all_that_the_flow_takes(top_prior: str) -> None:
+    given = {"num_classes": 3, "label_dropout": 0.1, "condition_shape": (1, 2, 2)}
+    flow, images, label = make({**GLOW, **given, "top_prior": top_prior}, SHAPE)
+    arguments = (range(3), 0.7, label, images[:, :, ::4, ::4], 1.5, [0.5, 1.0])
+    assert torch.equal(Sampler(flow).sample(*arguments), flow.sample(*arguments))
+
+
+def test_what_depends_on_the_weights_alone_is_computed_once() -> None:
+    flow, *_ = make({**GLOW, "preprocess": "gaussianize"}, SHAPE)
+    sampler = Sampler(flow)
+    before = sampler.sample(range(3))
+    perturb(flow, 0.5)
+    assert torch.equal(sampler.sample(range(3)), before)
+    kinds = {type(part).__name__ for part in sampler.flow.modules()}
+    assert {"KnownInverse", "KnownHistogram", "Conv2d"} <= kinds
+    assert not kinds & {"ActNormConv2d", "ZeroConv2d", "InvertibleConv1x1", "Gaussianize"}
+    assert all(parameter.requires_grad for parameter in flow.parameters())
+
+
+def test_parts_with_hooks_or_a_forward_of_their_own_stay_as_they_are() -> None:
+    class Doubled(ActNormConv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    flow, *_ = make(GLOW, SHAPE)
+    network: Any = next(part for part in flow.modules() if isinstance(part, nn.Sequential) and len(part) > 3)
+    network[0] = perturb(Doubled(network[0].in_channels, 4, 3), 0.3)
+    handle = network[2].register_forward_hook(lambda module, inputs, output: 3 * output)
+    expected = flow.sample(range(3))
+    assert torch.equal(Sampler(flow).sample(range(3)), expected)
+    handle.remove()
+    assert not torch.equal(flow.sample(range(3)), expected)
+
+
+def test_wrong_use_is_told_as_by_the_flow() -> None:
+    flow = flows.build(image_shape=SHAPE, **GLOW)
+    with pytest.raises(ValueError, match="leave label out"):
+        Sampler(flow).sample(range(3), label=torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(NotImplementedError, match="from latents to images only"):
+        Sampler(flow).flow.encode(torch.zeros(1, *SHAPE, dtype=torch.uint8))
