@@ -29,8 +29,9 @@ try:
     from flows.arguments import require_positive
     from flows.check_inputs import check_seeds
     from flows.image_flow import ImageFlow
+    from flows.provenance import Provenance
     from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
-    from flows.training.grid import check_channels, enlarged
+    from flows.training.grid import check_channels, enlarged, with_names
     from flows.training.knobs import all_knobs
     from flows.training.machine.sharing import shared
 except ModuleNotFoundError as error:
@@ -40,6 +41,8 @@ SHARD = 1000
 """Images per folder."""
 NUM_SAMPLES = 64
 """Images if their number is not given."""
+NUM_COLUMNS = 8
+"""Images per row of the grid if their number is not given, for one class or no classes."""
 
 
 @command_line("conf", "sample")
@@ -61,14 +64,14 @@ def draw(
     seed: int | list[int],
     label: int | list[int] | None,
     condition: str | None,
-    nrow: int,
+    nrow: int | None,
     images: bool,
     out: str,
     device: str,
     batch_size: int,
 ) -> None:
     """Write `OUT/grid.png` and `OUT/KNOBS/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
-    require_positive(nrow=nrow, batch_size=batch_size)
+    require_positive(batch_size=batch_size)
     several = isinstance(temperature, list) or isinstance(guidance, list) or condition is not None
     seeds = seeds_from(seed, num_samples)
     place = pick_device(device)
@@ -78,10 +81,13 @@ def draw(
             raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
 
     set_tf32(False)
-    flow = load_flow(ckpt)
+    flow, provenance = load_flow(ckpt, with_provenance=True)
     check_channels(flow.image_shape[0])
     classes = classes_from(flow, label)
     conditions = read_conditions(flow, condition)
+    if nrow is None:
+        nrow = NUM_COLUMNS if classes is None or len(classes) == 1 else len(classes)
+    require_positive(nrow=nrow)
     columns = min(nrow, len(seeds))
     num_shown = columns if several else min(nrow * columns, len(seeds))
     seeds = seeds if images else seeds[:num_shown]
@@ -110,11 +116,13 @@ def draw(
             shown += share.gathered(first)
     if not share.is_first:
         return
+    names = names_of(in_turn(classes, turns[:columns], torch.device("cpu")), provenance)
+    has_columns = classes is not None and (several or columns % len(classes) == 0)
+    rows = [*([] if conditions is None else ["conditions"]), *map(str, folders)]
+    picture = image_grid(torch.cat(shown), columns)
     grid = Path(out) / "grid.png"
-    save_png(image_grid(torch.cat(shown), columns), grid)
-    begins = "" if conditions is None else "the conditions, then "
-    rows = "one row each: " if several else ""
-    print(f"{grid}: {begins}{rows}{'; '.join(map(str, folders))}")
+    save_png(with_names(picture, names if has_columns else [], rows if several else []), grid)
+    print(f"{grid}: {'one row each: ' if several else ''}{'; '.join(rows)}")
     if images:
         print(f"{out}/temperature-*/: {len(seeds):,} images each, seeds from {seeds[0]}")
 
@@ -156,6 +164,13 @@ def classes_from(flow: ImageFlow, label: int | list[int] | None) -> Tensor | Non
     if not classes or not all(type(one) is int and 0 <= one < flow.num_classes for one in classes):
         raise ValueError(f"label is between 0 and {flow.num_classes - 1}, or a list of such numbers, got {label}")
     return torch.tensor(classes)
+
+
+def names_of(classes: Tensor | None, provenance: Provenance | None) -> list[str]:
+    """Return the names of classes, as far as the file of the flow knows them, else their numbers."""
+    known = None if provenance is None else provenance.class_names
+    numbers = [] if classes is None else classes.tolist()
+    return [str(number) if known is None else known[number] for number in numbers]
 
 
 def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:

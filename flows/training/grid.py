@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from flows.image_flow import ImageFlow
 from flows.sampler import Sampler
@@ -16,6 +17,9 @@ PNG_CHANNELS = 1, 3
 
 VISIBLE_SIDE = 48
 """Images smaller than this many pixels are enlarged in grids, by a whole factor."""
+
+FONT_SIZES = range(14, 5, -1)
+"""Of the names beside a grid: the first one at which they fit."""
 
 
 def image_grid(images: Tensor, num_columns: int) -> Tensor:
@@ -34,6 +38,32 @@ def image_grid(images: Tensor, num_columns: int) -> Tensor:
     tiles = torch.cat([tiles, tiles.new_full((rows * columns - len(tiles), *tiles.shape[1:]), 255)])
     picture = torch.cat([torch.cat([*row], 2) for row in torch.split(tiles, columns)], 1)
     return F.pad(picture, (0, gap, 0, gap), value=255).expand(3, -1, -1)
+
+
+def with_names(grid: Tensor, columns: Sequence[str], rows: Sequence[str]) -> Tensor:
+    """Return a grid `(3, H, W)` with names above its columns and on the left of its rows.
+
+    Args:
+        grid: as `image_grid` returns it.
+        columns: a name per column, or none.
+        rows: a name per row, or none.
+    """
+    _, height, width = grid.shape
+    cell = width // max(1, len(columns))
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    fonts = [ImageFont.load_default(size) for size in FONT_SIZES]
+    font = next((font for font in fonts if all(draw.textlength(name, font) < cell for name in columns)), fonts[-1])
+    line = 2 * FONT_SIZES[0]
+    top = line if columns else 0
+    left = round(max(draw.textlength(name, font) for name in rows)) + line if rows else 0
+    picture = Image.new("RGB", (left + width, top + height), "white")
+    picture.paste(to_pil_image(grid), (left, top))
+    draw = ImageDraw.Draw(picture)
+    for k, name in enumerate(columns):
+        draw.text((left + (k + 0.5) * width / len(columns), top / 2), name, "black", font, "mm")
+    for k, name in enumerate(rows):
+        draw.text((left / 2, top + (k + 0.5) * height / len(rows)), name, "black", font, "mm")
+    return pil_to_tensor(picture)
 
 
 def enlarged(images: Tensor, image_shape: Sequence[int]) -> Tensor:

@@ -54,7 +54,7 @@ def test_every_image_is_the_one_of_its_seed(ckpt: Path) -> None:
 def test_a_list_of_temperatures_gives_a_row_each_with_the_same_seeds(ckpt: Path) -> None:
     out = run_sample(ckpt, "temperature=[0,0.5,1]")
     cell, pad = 48, 12
-    grid = read(out / "grid.png")
+    grid = read(out / "grid.png")[:, :, -(4 * (cell + pad) + pad) :]  # without the names of the rows
     assert grid.shape == (3, 3 * (cell + pad) + pad, 4 * (cell + pad) + pad)
     for row, temperature in enumerate(["0", "0.5", "1"]):
         for column in range(4):
@@ -80,6 +80,63 @@ def test_a_conditional_flow_takes_a_label_or_all_in_turn(tmp_path: Path) -> None
         expected = flow.sample(range(12), 0.7, torch.tensor(label))
         shown = torch.stack([read(path) for path in sorted(out.glob("temperature-0.7/*/*.png"))])
         assert (shown.int() - expected.int()).abs().max() <= 1
+
+
+def conditional(folder: Path, **changes: object) -> Path:
+    return store(folder, flows.build("glow", **{**SMALL, "num_classes": 3, "label_dropout": 0.1, **changes}))
+
+
+def test_a_folder_is_named_by_all_that_changes_its_images(tmp_path: Path) -> None:
+    knobs = ["temperature=[0.5,1]", "guidance=[0,1.5]", "level_temperature=[1,0.25]"]
+    out = run_sample(conditional(tmp_path), *knobs, "num_samples=3")
+    names = [f"temperature-{t}{g}-levels-1-0.25" for g in ("", "-guidance-1.5") for t in ("0.5", "1")]
+    assert {path.name for path in out.iterdir()} == {*names, "grid.png"}
+    flow = load_flow(tmp_path / "flow.safetensors")
+    expected = flow.sample(range(3), 0.5, torch.arange(3), None, 1.5, [1, 0.25])
+    drawn = torch.stack([read(path) for path in sorted((out / names[2]).rglob("*.png"))])
+    assert (drawn.int() - expected.int()).abs().max() <= 1
+
+
+def test_lists_of_seeds_and_labels_are_taken_in_turn(tmp_path: Path) -> None:
+    out = run_sample(conditional(tmp_path), "seed=[7,3,40,4]", "label=[2,0]", "num_samples=null", "batch_size=3")
+    flow = load_flow(tmp_path / "flow.safetensors")
+    expected = flow.sample([7, 3, 40, 4], 0.7, torch.tensor([2, 0, 2, 0]))
+    for seed, image in zip([7, 3, 40, 4], expected, strict=True):
+        shown = read(out / f"temperature-0.7/00000000/{seed:08d}.png")
+        assert (shown.int() - image.int()).abs().max() <= 1
+
+
+def test_a_grid_alone(tmp_path: Path) -> None:
+    out = run_sample(conditional(tmp_path), "images=false", "temperature=[0.5,1]", "num_samples=1000000", "nrow=null")
+    assert [path.name for path in out.iterdir()] == ["grid.png"]
+    grid = read(out / "grid.png")
+    names = grid[:, : -(2 * 60 + 12)], grid[:, -(2 * 60 + 12) :, : -(3 * 60 + 12)]  # one column per class
+    assert all(part.numel() > 0 and part.min() == 0 for part in names)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["label=[0,3]"], r"label is between 0 and 2, or a list of such numbers, got \[0, 3\]"),
+        (["label=[]"], "label is between 0 and 2, or a list"),
+        (["seed=[1,1]", "num_samples=null"], "a list of whole numbers that all differ"),
+        (["seed=[1,2]"], "2 seeds and num_samples=12: leave num_samples out"),
+        (["seed=[]", "num_samples=null"], "one whole number for each image, got none"),
+        (["guidance=[1,1]"], "guidance is a number, or a list of numbers that all differ"),
+        (["guidance=-1"], "guidance is one finite number of at least 0, got -1"),
+        (["level_temperature=[1,1,1]"], "list of 2 temperatures, one per level"),
+        (["nrow=0"], "nrow is a whole number of at least 1, got 0"),
+    ],
+    ids=str,
+)
+def test_wrong_use_of_a_conditional_flow_is_named(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_sample(conditional(tmp_path), *overrides)
+
+
+def test_guidance_without_label_dropout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"without label dropout.*training.label_dropout=0.1"):
+        run_sample(conditional(tmp_path, label_dropout=0), "guidance=1")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +169,8 @@ def test_it_runs_from_the_shell_and_leaves_only_what_it_says(ckpt: Path) -> None
     assert "samples/grid.png" in shown
     assert sorted(path.name for path in ckpt.parent.iterdir()) == ["flow.safetensors", "samples"]
     assert len(list((ckpt.parent / "samples").rglob("*.png"))) == 2 * 3 + 1
-    assert read(ckpt.parent / "samples/grid.png").shape == (3, 2 * 60 + 12, 3 * 60 + 12)
+    names = read(ckpt.parent / "samples/grid.png")[:, :, : -(3 * 60 + 12)]
+    assert names.shape[1] == 2 * 60 + 12 and names.min() == 0  # there is text
 
 
 def test_temperatures_that_are_nearly_alike_have_folders_of_their_own(ckpt: Path) -> None:

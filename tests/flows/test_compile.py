@@ -31,8 +31,9 @@ GIVEN = {"num_classes": 3, "condition": "couplings", "condition_shape": (1, 2, 2
         ("realnvp", {}),
         ("glow", {**GIVEN, "num_steps": 1}),
         ("realnvp", {**GIVEN, "num_blocks": 1}),
+        ("glow", {"top_prior": "autoregressive", "num_classes": 3, "label_dropout": 0.1}),
     ],
-    ids=["glow", "realnvp", "conditional-glow", "conditional-realnvp"],
+    ids=["glow", "realnvp", "conditional-glow", "conditional-realnvp", "autoregressive-glow"],
 )
 def test_forward_and_loss_compile_into_one_graph(name: str, settings: dict[str, Any]) -> None:
     spec = {"num_levels": 2, "hidden_channels": 4, "preprocess": "gaussianize", **settings}

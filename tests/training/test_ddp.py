@@ -56,6 +56,7 @@ GIVEN = [
     "model.condition_shape=[1,2,2]",
 ]
 """A flow that reads labels and images in all of its couplings."""
+AUTOREGRESSIVE = ["model.top_prior=autoregressive", "model.num_classes=10", "training.label_dropout=0.1"]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,9 @@ GIVEN = [
         ("true", ["optimizer=adam"]),
         ("false", ["optimizer=adam", *GIVEN]),
         ("true", ["optimizer=adam", *GIVEN]),
+        ("true", ["optimizer=adam", *AUTOREGRESSIVE]),
     ],
-    ids=["muon", "memory-flat", "conditional", "conditional-memory-flat"],
+    ids=["muon", "memory-flat", "conditional", "conditional-memory-flat", "autoregressive-memory-flat"],
 )
 def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, settings: list[str]) -> None:
     run(tmp_path, "run_id=one", *settings)

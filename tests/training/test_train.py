@@ -220,6 +220,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, caplog: pytest.LogC
         ["optimizer=adamax"],
         ["model=realnvp", "model.num_blocks=1"],
         ["model.num_classes=10"],
+        ["model.top_prior=autoregressive"],
         ["model.num_bits=5"],
         ["logger=tensorboard"],
         ["callbacks.ema=null"],

@@ -57,7 +57,6 @@ EFFECTS = {
     "test": Effect.TEST,
     "training.num_test_draws": Effect.TEST,
     "training.seed": Effect.REFUSED,
-    "training.label_dropout": Effect.REFUSED,
     "training.eval_seed": Effect.REFUSED,
     "training.num_val_draws": Effect.REFUSED,
     "training.num_init_images": Effect.REFUSED,
