@@ -66,6 +66,7 @@ def draw(
     condition: str | None,
     nrow: int | None,
     images: bool,
+    parallel: bool,
     out: str,
     device: str,
     batch_size: int,
@@ -96,7 +97,7 @@ def draw(
     shown = [] if first_row is None else [enlarged(first_row, flow.image_shape)]
     batches = [range(start, min(start + batch_size, len(seeds))) for start in range(0, len(seeds), batch_size)]
     with shared() as share:
-        sampler = Sampler(flow.to(place))
+        sampler = Sampler(flow.to(place), parallel)
         for knobs, folder in folders.items():
             told = track(share.of(batches), str(knobs), console=Console(stderr=True), transient=True)
             first = []

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.bijection import Bijection
+from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.chain import Chain
 from flows.bijections.linear import ChannelLinear, WeightAndBias, inverses, map_pixels, run_as_matrices
 from flows.bijections.preprocess import Gaussianize
@@ -25,10 +26,14 @@ class Sampler:
 
     Args:
         flow: the model; it is copied.
+        parallel: whether autoregressive maps decode all tokens at once, again and again until nothing changes.
     """
 
-    def __init__(self, flow: ImageFlow) -> None:
+    def __init__(self, flow: ImageFlow, parallel: bool = False) -> None:
         self.flow = deepcopy(flow).requires_grad_(False).eval()
+        for part in self.flow.modules():
+            if isinstance(part, AutoregressiveTransformer):
+                part.parallel = parallel
         with torch.no_grad():
             fix(self.flow)
 

@@ -35,6 +35,10 @@ class AutoregressiveTransformer(Bijection):
 
     exact_inverse = False
 
+    parallel = False
+    """Whether the inverse maps all tokens at once, again and again until nothing changes. The result is the same up to
+    rounding. It is faster where many small operators take longer than few large ones."""
+
     def __init__(
         self,
         shape: tuple[int, int, int],
@@ -72,21 +76,37 @@ class AutoregressiveTransformer(Bijection):
         return self.as_image(z), log_derivative.sum((1, 2, 3))
 
     def inverse(self, z: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
-        """Map back, one token after the other; keys and values of the tokens so far are kept."""
+        """Map back, one token after the other, or all of them at once again and again (see `parallel`)."""
         self.check_size(z)
         known, columns = self.known(z, context), self.as_columns(z)
         if guidance is not None:
             known = torch.cat((known, self.known(z, guidance.context)))
+        return self.as_image((self.all_at_once if self.parallel else self.one_by_one)(columns, known, guidance))
+
+    def one_by_one(self, columns: Tensor, known: Tensor, guidance: Guidance | None) -> Tensor:
+        """Map back one token after the other; keys and values of the tokens so far are kept."""
         caches = self.transformer.empty_caches(len(known), self.num_tokens, known)
         x = torch.empty_like(columns)
-        token = self.start.expand(len(z), 1, -1)
+        token = self.start.expand(len(columns), 1, -1)
         for place in range(self.num_tokens):
-            tokens = token if guidance is None else token.repeat(2, 1, 1)
-            steered = self.transformer.step(tokens + known[:, place : place + 1], place, caches)
+            steered = self.transformer.step(both(token, guidance) + known[:, place : place + 1], place, caches)
             here = slice(place, place + 1)
-            x[:, :, here] = self.inverse_of(columns[:, :, here], self.as_raw(steered, z), guidance)
+            x[:, :, here] = self.inverse_of(columns[:, :, here], self.as_raw(steered, columns), guidance)
             token = self.tokens_of(x[:, :, here])
-        return self.as_image(x)
+        return x
+
+    def all_at_once(self, columns: Tensor, known: Tensor, guidance: Guidance | None) -> Tensor:
+        """Map all tokens back at once, and again until nothing changes (Jacobi iteration; Song et al. 2021).
+
+        After k rounds the first k tokens are exact, so it takes at most as many rounds as there are tokens.
+        """
+        x = columns
+        for _ in range(self.num_tokens):
+            before = x
+            x = self.inverse_of(columns, self.steer(both(before, guidance), known), guidance).nan_to_num()
+            if torch.equal(x, before):
+                break
+        return x
 
     def inverse_of(self, z: Tensor, raw: Tensor, guidance: Guidance | None) -> Tensor:
         """Return the `x` of `z`; if guided, `raw` has the values under the dropped label in its second half."""
@@ -95,21 +115,6 @@ class AutoregressiveTransformer(Bijection):
         h, dropped = (self.elementwise.mean_and_log_sigma(part) for part in raw.chunk(2))
         mu, log_sigma = guided(h, dropped, guidance.weight).chunk(2, 1)
         return mu + log_sigma.exp() * z
-
-    def inverse_in_parallel(self, z: Tensor, context: Context | None = None) -> Tensor:
-        """Map back as `inverse` does, all tokens at once and again until nothing changes (Jacobi iteration).
-
-        After k rounds the first k tokens are exact, so it takes at most as many rounds as there are tokens.
-        """
-        self.check_size(z)
-        known, columns = self.known(z, context), self.as_columns(z)
-        x = columns
-        for _ in range(self.num_tokens):
-            before = x
-            x = self.elementwise.inverse(columns, self.steer(before, known)).nan_to_num()
-            if torch.equal(x, before):
-                break
-        return self.as_image(x)
 
     @property
     def num_tokens(self) -> int:
@@ -159,3 +164,8 @@ class AutoregressiveTransformer(Bijection):
     def as_raw(self, steered: Tensor, like: Tensor) -> Tensor:
         """Return what the elementwise map is steered by, `(B, num_raw * C, T, 1)`, from the transformer's output."""
         return self.leave(self.norm(steered)).transpose(1, 2)[..., None].to(like.dtype)
+
+
+def both(tokens: Tensor, guidance: Guidance | None) -> Tensor:
+    """Return the tokens, twice behind each other if they are also to be read under the dropped label."""
+    return tokens if guidance is None else torch.cat((tokens, tokens))

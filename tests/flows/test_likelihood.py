@@ -124,6 +124,30 @@ def test_the_mass_of_all_small_images_and_of_samples_outside_of_the_cube_is_one(
     assert abs(mass + outside - 1) < 3 * standard_error + 0.005
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("num_classes", [None, 2], ids=["plain", "labels"])
+def test_the_mass_is_one_with_an_autoregressive_prior(num_classes: int | None) -> None:
+    """The RealNVP has one level of 2x2 pixels, so that the prior has four tokens."""
+    spec = {"num_levels": 1, "hidden_channels": 8, "num_blocks": 1, "num_bits": 2, "top_prior": "autoregressive"}
+    spec |= {"prior_layers": 1, "prior_width": 32}
+    flow = flows.build("realnvp", image_shape=SHAPE, preprocess="gaussianize", num_classes=num_classes, **spec)
+    assert flow.latent_shapes == [(1, 2, 2)]
+    images = (64 * torch.cartesian_prod(*[torch.arange(4)] * 4).view(-1, *SHAPE)).to(torch.uint8)
+    label = None if num_classes is None else torch.ones(len(images), dtype=torch.int64)
+    flows.initialize(flow, images, label)
+    perturb(flow.multiscale, 0.02)
+    with torch.no_grad():
+        draws = [flow.log_prob(images, label, torch.rand(images.shape)) for _ in range(800)]
+        label = None if num_classes is None else torch.ones(20_000, dtype=torch.int64)
+        x = flow.multiscale.inverse([torch.randn(20_000, 1, 2, 2)], label)
+    probabilities = torch.stack(draws).exp()
+    mass = probabilities.mean(0).sum()
+    standard_error = (probabilities.var(0) / len(probabilities)).sum().sqrt()
+    outside = (x.abs() >= 0.5).flatten(1).any(1).double().mean()
+    assert standard_error < 0.01 and outside < 0.1
+    assert abs(mass + outside - 1) < 3 * standard_error + 0.005
+
+
 def test_the_importance_weighted_bound_is_the_tighter_one() -> None:
     log_probs = torch.randn(16, 7) - 100
     assert (importance_weighted_bits_per_dim(log_probs, 4) < mean_bits_per_dim(log_probs, 4)).all()

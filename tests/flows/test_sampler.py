@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import flows
+from data import Digits
 from flows import Sampler
 from flows.networks.conditioner import ActNormConv2d
-from tests.flows.models.test_models import GLOW, SPECS, make
+from tests.flows.models.test_models import GLOW, SPECS, TARFLOW, make
 from tests.support.perturb import perturb
 
 SHAPE = (1, 8, 8)
@@ -31,6 +32,19 @@ def test_it_takes_all_that_the_flow_takes(top_prior: str) -> None:
     flow, images, label = make({**GLOW, **given, "top_prior": top_prior}, SHAPE)
     arguments = (range(3), 0.7, label, images[:, :, ::4, ::4], 1.5, [0.5, 1.0])
     assert torch.equal(Sampler(flow).sample(*arguments), flow.sample(*arguments))
+
+
+@pytest.mark.parametrize("model", [{**GLOW, "top_prior": "autoregressive"}, TARFLOW], ids=["glow", "tarflow"])
+def test_a_thousand_images_come_back_by_both_decoders(model: dict[str, Any]) -> None:
+    images = Digits().load()[0][list(range(1000))].images
+    flow = flows.build(image_shape=SHAPE, **model)
+    flows.initialize(flow, images)
+    perturb(flow.multiscale, 0.05)
+    with torch.no_grad():
+        zs = flow.encode(images)
+    assert torch.equal(flow.decode(zs), images)
+    for parallel in (False, True):
+        assert torch.equal(Sampler(flow, parallel).decode(zs), images)
 
 
 def test_what_depends_on_the_weights_alone_is_computed_once() -> None:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data import Digits
+from data import Digits, ImageData
 from flows.training import load_flow
 from flows.training.quality.distances import distances
 from scripts import quality
@@ -55,6 +55,24 @@ def test_rows_compare_samples_with_the_images_of_the_split(run_dir: Path, tmp_pa
     assert 0 <= floor["fd"] < min(row["fd"] for row in rows)
     assert found["best"]["temperature"] == min(rows, key=lambda row: row["fd"])["temperature"]
     assert (found["real_images"], found["samples"], found["sample_seeds"]) == (297, 50, [0, 2])
+
+
+def test_each_guidance_has_a_row_per_temperature(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_training(tmp_path / "run", "model.num_classes=10", "training.label_dropout=0.1", "trainer.max_steps=5")
+    told = ["temperature=[0.5,1]", "guidance=[0,2]", "level_temperature=[1,0.5]"]
+    found = measure(tmp_path / "run", tmp_path / "out", *told)
+    floor, *rows = found["rows"]
+    assert [(row["guidance"], row["temperature"]) for row in rows] == [(0, 0.5), (0, 1), (2, 0.5), (2, 1)]
+    assert all(row["level_temperature"] == [1, 0.5] for row in rows)
+    best = min(rows, key=lambda row: row["fd"])
+    assert found["best"] == {name: best[name] for name in ("temperature", "guidance", "level_temperature")}
+    flow, features = load_flow(tmp_path / "run/best.safetensors"), Projected()
+    samples = features(flow.sample(range(50), 1.0, torch.arange(50) % 10, None, 2.0, [1, 0.5]))
+    val = ImageData(source=Digits(), image_shape=(1, 8, 8), num_val=200)
+    val.setup()
+    real = features(val.val_set[list(range(200))].images)
+    assert rows[3]["fd"] == pytest.approx(distances(samples, real).fd, rel=1e-3)
+    assert "| samples, temperature 1, guidance 2, level temperatures 1 0.5 |" in capsys.readouterr().out
 
 
 def test_pictures_and_the_table_are_there(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.elementwise import COUPLINGS
 from flows.bijections.scale import BoundedScale
 from flows.context import Context
+from flows.guidance import Guidance
 from tests.support.perturb import perturb
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -42,7 +43,8 @@ def test_both_inverses_undo_it_and_the_log_det_is_that_of_the_jacobian(
     bijection, x = made(coupling, backwards, **arguments), torch.randn(4, *SHAPE)
     z, log_det = bijection(x, told)
     torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
-    torch.testing.assert_close(bijection.inverse_in_parallel(z, told), x, rtol=0, atol=1e-11)
+    bijection.parallel = True
+    torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
 
     def of_all(images: Tensor) -> Tensor:
         return bijection(images, told)[0].sum(0)
@@ -63,6 +65,25 @@ def test_no_token_sees_a_later_one(backwards: bool) -> None:
         assert not moved[[*order[:place]]].any() and moved[[*order[place:]]].all()
 
 
+def test_the_tests_notice_a_token_that_sees_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", lambda *heads, **_: attend(*heads))
+    with pytest.raises(AssertionError):
+        test_no_token_sees_a_later_one(backwards=False)
+    with pytest.raises(AssertionError):
+        test_both_inverses_undo_it_and_the_log_det_is_that_of_the_jacobian("affine", False, "none")
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_guided_inverses_agree(parallel: bool) -> None:
+    bijection, z = made(num_classes=3), torch.randn(4, *SHAPE)
+    label, guidance = torch.tensor([0, 1, 1, 0]), Guidance(1.5, torch.full((4,), 2))
+    expected = bijection.inverse(z, label, guidance)
+    bijection.parallel = parallel
+    torch.testing.assert_close(bijection.inverse(z, label, guidance), expected, rtol=0, atol=1e-9)
+    assert not torch.allclose(bijection.inverse(z, label), expected)
+
+
 def test_the_first_token_is_mapped_too() -> None:
     bijection, x = made(num_classes=3), torch.randn(1, *SHAPE)
     one, other = (bijection(x, torch.tensor([label]))[0][0, :, 0, 0] for label in (0, 1))
@@ -72,11 +93,12 @@ def test_the_first_token_is_mapped_too() -> None:
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_the_parallel_inverse_ends_and_stays_finite_on_random_weights(scale: float) -> None:
     bijection = made()
+    bijection.parallel = True
     for parameter in bijection.parameters():
         torch.nn.init.normal_(parameter, std=scale)
     calls = []
     bijection.transformer.register_forward_hook(lambda *_: calls.append(1))
-    assert bijection.inverse_in_parallel(torch.randn(4, *SHAPE)).isfinite().all()
+    assert bijection.inverse(torch.randn(4, *SHAPE)).isfinite().all()
     assert len(calls) <= HEIGHT * WIDTH
 
 
