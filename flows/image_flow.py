@@ -142,7 +142,8 @@ class ImageFlow(nn.Module):
         if label is None and self.num_classes is not None:
             of_classes = self.log_prob_of_classes(x, condition)
             return noise_log_det + of_classes.logsumexp(0) - math.log(self.num_classes)
-        return noise_log_det + self.multiscale.log_prob(x, self.context(label, condition))
+        zs, log_det = self.multiscale(x, self.context(label, condition))
+        return noise_log_det + log_det + standard_normal_log_prob(zs)
 
     def log_prob_of_classes(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the log density of continuous `x` `(B, C, H, W)` given each class, `(num_classes, B)`, in nats."""
@@ -242,7 +243,8 @@ class ImageFlow(nn.Module):
         check_label_values(label, self.num_classes)
         check_condition(condition, self.condition_shape, zs[0])
         away = self.guidance(guidance, condition, zs[0])
-        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), away))
+        more = () if away is None else (away,)
+        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), *more))
 
     def guidance(self, weight: float, condition: Tensor | None, batch: Tensor) -> Guidance | None:
         """Return what guides samples, None for a weight of 0.

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from flows.image_flow import ImageFlow
 from flows.sampler import Sampler
@@ -57,13 +57,13 @@ def with_names(grid: Tensor, columns: Sequence[str], rows: Sequence[str]) -> Ten
     top = line if columns else 0
     left = round(max(draw.textlength(name, font) for name in rows)) + line if rows else 0
     picture = Image.new("RGB", (left + width, top + height), "white")
-    picture.paste(to_pil_image(grid), (left, top))
+    picture.paste(Image.fromarray(grid.cpu().permute(1, 2, 0).numpy()), (left, top))
     draw = ImageDraw.Draw(picture)
     for k, name in enumerate(columns):
         draw.text((left + (k + 0.5) * width / len(columns), top / 2), name, "black", font, "mm")
     for k, name in enumerate(rows):
         draw.text((left / 2, top + (k + 0.5) * height / len(rows)), name, "black", font, "mm")
-    return pil_to_tensor(picture)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def enlarged(images: Tensor, image_shape: Sequence[int]) -> Tensor:

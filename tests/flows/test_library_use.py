@@ -119,7 +119,6 @@ def test_another_device_or_precision_is_named(flow: ImageFlow) -> None:
 @pytest.mark.parametrize(
     ("label", "says"),
     [
-        (None, "got None"),
         (1, "got 1"),
         ([0, 1], "got list"),
         (torch.tensor(1), "got torch.int64 ()"),

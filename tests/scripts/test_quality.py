@@ -61,7 +61,7 @@ def test_each_guidance_has_a_row_per_temperature(tmp_path: Path, capsys: pytest.
     run_training(tmp_path / "run", "model.num_classes=10", "training.label_dropout=0.1", "trainer.max_steps=5")
     told = ["temperature=[0.5,1]", "guidance=[0,2]", "level_temperature=[1,0.5]"]
     found = measure(tmp_path / "run", tmp_path / "out", *told)
-    floor, *rows = found["rows"]
+    _, *rows = found["rows"]
     assert [(row["guidance"], row["temperature"]) for row in rows] == [(0, 0.5), (0, 1), (2, 0.5), (2, 1)]
     assert all(row["level_temperature"] == [1, 0.5] for row in rows)
     best = min(rows, key=lambda row: row["fd"])
