@@ -22,6 +22,7 @@ pytestmark = [
 
 GIVEN = {"num_classes": 3, "condition": "couplings", "condition_shape": (1, 2, 2)}
 """Settings of a flow that reads labels and images in all of its couplings."""
+AUTOREGRESSIVE = {"top_prior": "autoregressive", "prior_layers": 1, "prior_width": 32, "num_classes": 3}
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,7 @@ GIVEN = {"num_classes": 3, "condition": "couplings", "condition_shape": (1, 2, 2
         ("realnvp", {}),
         ("glow", {**GIVEN, "num_steps": 1}),
         ("realnvp", {**GIVEN, "num_blocks": 1}),
-        ("glow", {"top_prior": "autoregressive", "num_classes": 3, "label_dropout": 0.1}),
+        ("glow", {**AUTOREGRESSIVE, "num_steps": 1, "num_levels": 1}),
     ],
     ids=["glow", "realnvp", "conditional-glow", "conditional-realnvp", "autoregressive-glow"],
 )
