@@ -24,6 +24,7 @@ try:
 
     from flows import __version__, training
     from flows.training.command.command_line import command_line
+    from flows.warm_start import new_parts, warm_start
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of train.py, run {sys.executable} -m pip install --editable '.[train]'")
 
@@ -42,6 +43,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category
 SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
 SETTINGS |= dict.fromkeys(["run_id", "resume", "imports", "objective"], Any)
+SETTINGS |= {"init_from": str | None, "init_strict": bool, "init_skip": Any}
 """The settings at the top of a config, and their types."""
 
 
@@ -95,6 +97,14 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         training.keep_freed_memory()
         seed_everything(cfg.seed, verbose=False)
         lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+        if start is None and cfg.init_from is not None:
+            found = warm_start(lit.flow, cfg.init_from, strict=cfg.init_strict, skip=config["init_skip"])
+            lit.parts_to_initialize = new_parts(lit.flow, found)
+            summary.update(init_from=found.source, taken_weights=len(found.taken), new_weights=found.new)
+            if training.is_first_rank():
+                log.info("%s", found)
+        elif cfg.init_from is None and (not cfg.init_strict or cfg.init_skip):
+            raise ValueError("init_strict and init_skip say what to take from init_from: give init_from, too")
         provenance = training.Provenance(
             version=__version__,
             git_commit=summary.facts["git_commit"],

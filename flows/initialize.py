@@ -1,6 +1,7 @@
 """Data-dependent initialisation: one pass over a batch sets every activation normalisation."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -16,18 +17,27 @@ class DataDependent(ABC):
 
 
 @torch.no_grad()
-def initialize(module: nn.Module, *args: Tensor | None, **kwargs: Tensor | None) -> None:
+def initialize(
+    module: nn.Module, *args: Tensor | None, parts: Collection[nn.Module] | None = None, **kwargs: Tensor | None
+) -> None:
     """Run `module(*args, **kwargs)` once; every DataDependent part sets its parameters just before it runs.
 
     `forward` itself never initialises, so a loaded model is never initialised again. The flow's attribute `initialized`
     records that initialisation was done. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
 
+    Args:
+        module: for example a flow.
+        args: of its `forward`.
+        parts: the DataDependent parts that set their parameters; None for all of them.
+        kwargs: of its `forward`.
+
     Raises:
         ValueError: if there is no image to initialise on.
     """
-    hooks = [part.register_forward_pre_hook(start) for part in module.modules() if isinstance(part, DataDependent)]
-    parts: list[Any] = list(module.modules())
-    flows = {part: part.initialized for part in parts if hasattr(type(part), "initialized")}
+    modules: list[Any] = list(module.modules())
+    chosen = [part for part in modules if isinstance(part, DataDependent) and (parts is None or part in parts)]
+    hooks = [part.register_forward_pre_hook(start) for part in chosen]
+    flows = {part: part.initialized for part in modules if hasattr(type(part), "initialized")}
     try:
         for flow in flows:
             flow.initialized = True

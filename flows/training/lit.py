@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,8 @@ class LitFlow(L.LightningModule):
         self.warned_of_drift = False
         self._losses: list[Tensor] = []
         self.bits = ImageAverage()
+        self.parts_to_initialize: Sequence[nn.Module] | None = None
+        """The parts that a new run initialises; None for all of them."""
         self.validation: tuple[int, Average] | None = None
         """The last validation: the number of steps before it, and its result."""
         self.test_average: Average | None = None
@@ -129,7 +131,7 @@ class LitFlow(L.LightningModule):
         if stage == "fit" and self.trainer.ckpt_path is None and not self.flow.initialized:
             self.flow.to(self.device)  # Lightning only moves it later
             first = move_data_to_device(data.initial_batch(self.num_init_images), self.device)
-            initialize(self.flow, *self._arguments(first))
+            initialize(self.flow, *self._arguments(first), parts=self.parts_to_initialize)
         if self.compiles and stage == "fit":
             self.flow.compile()
 

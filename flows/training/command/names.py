@@ -17,6 +17,7 @@ NAMES = {
 
 NAMES_OR_NULL = {
     "resume",
+    "init_from",
     "out",
     "condition",
     "features.weights",

@@ -67,6 +67,8 @@ EFFECTS = {
     "model.memory_flat": Effect.OBEYED,
     # Where the user's own modules are: what they build is compared.
     "imports": Effect.OBEYED,
+    # The first weights; a resumed run has later ones.
+    "init_*": Effect.OBEYED,
     # What sweeps compare finished runs by.
     "objective": Effect.OBEYED,
     # Where files are, and how many images are loaded or evaluated at once.
