@@ -3,6 +3,7 @@ from .callbacks.data_wait import DataWait as DataWait
 from .callbacks.ema import PowerEMA as PowerEMA
 from .callbacks.graceful_stop import GracefulStop as GracefulStop
 from .callbacks.image_grids import ImageGrids as ImageGrids
+from .callbacks.journal import Journal as Journal
 from .callbacks.learning_rate import LearningRate as LearningRate
 from .callbacks.progress import Progress as Progress
 from .callbacks.quality import Quality as Quality

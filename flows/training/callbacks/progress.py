@@ -1,25 +1,99 @@
 """The progress bar of a run."""
 
+import sys
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+from flows.training.callbacks.time_left import TimeLeft, duration
 
 NAMES = {
     "train/bits_per_dim": "bits/dim",
     "val/bits_per_dim": "val",
     "train/images_per_second": "images/s",
 }
+"""The metrics beside the bar, and their short names."""
 
 
-class Progress(RichProgressBar):
-    """Lightning's progress bar with short names: bits/dim, validation bits/dim, images/s."""
+class Progress(ProgressBar):
+    """A bar for the whole run, whichever limit ends it, with the time left and a few metrics. Only on a terminal."""
 
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Return the metrics beside the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        return {name: metrics[key] for key, name in NAMES.items() if key in metrics}
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: RichProgress | None = None
+        self._task = TaskID(0)
+        self._time_left: TimeLeft | None = None
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        """Return the text before the bar; a run that is limited by time has no number of epochs."""
-        return super()._get_train_description(current_epoch).replace("/-2", "")
+    @property
+    def is_enabled(self) -> bool:
+        """Whether the bar is shown."""
+        return self._enabled and Console(file=sys.stdout).is_terminal
+
+    def disable(self) -> None:
+        """Show no bar; Lightning calls this on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar."""
+        if not self.is_enabled:
+            return
+        self._time_left = TimeLeft(trainer, pl_module)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(file=sys.stdout),
+        )
+        self._task = self._bar.add_task("training", total=1.0, told="")
+        self._bar.start()
+        self._show(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Move the bar."""
+        self._show(trainer, pl_module)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say that the run validates."""
+        if self._bar is not None:
+            self._bar.update(self._task, description="validating")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on with training."""
+        if self._bar is not None:
+            self._bar.update(self._task, description="training")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the bar as it is."""
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the bar as it is."""
+        self._stop()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave the bar as it is."""
+        self._stop()
+
+    def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._bar is None or self._time_left is None:
+            return
+        metrics = self.get_metrics(trainer, pl_module)
+        told = [f"{name} {float(metrics[key]):.4g}" for key, name in NAMES.items() if key in metrics]
+        left = self._time_left.seconds()
+        told += [] if left is None else [f"{duration(left)} left"]
+        self._bar.update(self._task, completed=self._time_left.done(), told=", ".join(told))
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
