@@ -1,5 +1,6 @@
 """The progress bar of a run."""
 
+import logging
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ class Progress(ProgressBar):
         self._bar: RichProgress | None = None
         self._task = TaskID(0)
         self._time_left: TimeLeft | None = None
+        self._redirected: list[logging.StreamHandler[Any]] = []
 
     @property
     def is_enabled(self) -> bool:
@@ -55,7 +57,11 @@ class Progress(ProgressBar):
             console=Console(file=sys.stdout),
         )
         self._task = self._bar.add_task("training", total=1.0, told="")
+        before = sys.stdout
         self._bar.start()
+        self._redirected = [one for one in logging.getLogger().handlers if getattr(one, "stream", None) is before]
+        for handler in self._redirected:  # so that lines of the log are shown above the bar
+            handler.setStream(sys.stdout)
         self._show(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
@@ -97,3 +103,5 @@ class Progress(ProgressBar):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+            for handler in self._redirected:
+                handler.setStream(sys.stdout)
