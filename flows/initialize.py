@@ -1,6 +1,7 @@
 """Data-dependent initialisation: one pass over a batch sets every activation normalisation."""
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any
 
 import torch
@@ -23,8 +24,11 @@ def initialize(module: nn.Module, *args: Tensor | None, **kwargs: Tensor | None)
     records that initialisation was done. (Salimans & Kingma 2016, section 3; Glow, section 3.1.)
 
     Raises:
-        ValueError: if there is no image to initialise on.
+        ValueError: if there is no image to initialise on, or no labels for a flow with classes.
     """
+    given = signature(module.forward).bind(*args, **kwargs).arguments
+    if getattr(module, "num_classes", None) is not None and given.get("label") is None:
+        raise ValueError("a class-conditional flow is initialised with labels: flows.initialize(flow, images, label)")
     hooks = [part.register_forward_pre_hook(start) for part in module.modules() if isinstance(part, DataDependent)]
     parts: list[Any] = list(module.modules())
     flows = {part: part.initialized for part in parts if hasattr(type(part), "initialized")}
