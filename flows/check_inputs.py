@@ -209,7 +209,7 @@ def check_level_temperature(level_temperature: Any, num_levels: int) -> list[flo
     if not listed or len(level_temperature) != num_levels:
         raise ValueError(
             f"level_temperature is a list of {num_levels} temperatures, one per level of this flow, finest first, got "
-            f"{describe(level_temperature)}"
+            f"{list(level_temperature) if listed else describe(level_temperature)}"
         )
     return [check_temperature(one, "a temperature of level_temperature") for one in level_temperature]
 

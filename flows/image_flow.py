@@ -294,8 +294,9 @@ class ImageFlow(nn.Module):
                 prior's mode. This is the most probable image only if the flow preserves volume.
             label: `(B,)` int64 for a class-conditional flow.
             condition: as for `log_prob`, one image for each seed.
-            guidance: w of p(x | label)^(1 + w) / p(x | dropped label)^w, for a flow that was trained with label
-                dropout: samples show their label more clearly, and differ less. The temperature comes after it.
+            guidance: for a flow that was trained with label dropout, the weight by which each Gaussian that reads the
+                label is pushed away from itself under the dropped label (see `flows.guidance`). Samples show their
+                label more clearly, and differ less. The temperature comes after it.
             level_temperature: one more factor on the standard deviation for each level, finest first; None for 1.
 
         Returns:
@@ -326,8 +327,9 @@ class ImageFlow(nn.Module):
         if any(isinstance(part, DataDependent) for part in self.modules()):
             log.warning(
                 "this %s was never initialised, so that it trains slowly and scores badly: call "
-                "flows.initialize(flow, images) before, or load weights",
+                "flows.initialize(flow, %s) before, or load weights",
                 type(self).__name__,
+                "images" if self.num_classes is None else "images, label",
             )
 
 

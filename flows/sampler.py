@@ -1,6 +1,5 @@
 """Sampling many times from one flow: what depends on its weights alone is computed once."""
 
-from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import torch
@@ -19,7 +18,7 @@ from flows.networks.conv_relu import ScaledConv2d
 
 
 class Sampler:
-    """Draws the same images as a flow does, in less time.
+    """Draws the same images as a flow does, in less time: its `sample` and `decode` are those of `ImageFlow`.
 
     Inverse matrices, the kernels of Glow's networks and the probabilities of grey levels are computed once. So changes
     of the flow after this do not reach the sampler.
@@ -42,30 +41,8 @@ class Sampler:
                 part.parallel = True
         with torch.no_grad():
             fix(self.flow)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        seeds: Iterable[int],
-        temperature: float = 1.0,
-        label: Tensor | None = None,
-        condition: Tensor | None = None,
-        guidance: float = 0.0,
-        level_temperature: Sequence[float] | None = None,
-    ) -> Tensor:
-        """Draw one image per seed: uint8 `(B, C, H, W)`; arguments and errors are those of `ImageFlow.sample`."""
-        return self.flow.sample(seeds, temperature, label, condition, guidance, level_temperature)
-
-    @torch.no_grad()
-    def decode(
-        self,
-        zs: Sequence[Tensor],
-        label: Tensor | None = None,
-        condition: Tensor | None = None,
-        guidance: float = 0.0,
-    ) -> Tensor:
-        """Return the images of latents: uint8 `(B, C, H, W)`; arguments and errors are those of `ImageFlow.decode`."""
-        return self.flow.decode(zs, label, condition, guidance)
+        self.sample = self.flow.sample
+        self.decode = self.flow.decode
 
 
 class KnownInverse(Bijection):
