@@ -7,12 +7,12 @@ ALONE := ranks or slurm
 help: ## list all targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
 
-demo: .venv/core ## train a Glow on Fashion-MNIST for five minutes, test it and draw samples
-	$(BIN)/python train.py experiment=fashion_mnist_5min run_id=demo resume=auto
+demo: .venv/core ## train a Glow on Fashion-MNIST with labels for five minutes, test it and draw samples
+	$(BIN)/python train.py experiment=fashion_mnist_class_5min run_id=demo resume=auto
 	test -e outputs/demo/sampled/grid.png || { rm -rf outputs/demo/sampled && $(BIN)/python sample.py \
-		ckpt=outputs/demo/best.safetensors 'temperature=[0.5,0.7,0.85,1]' num_samples=10 nrow=10 out=outputs/demo/sampled; }
+		ckpt=outputs/demo/best.safetensors 'temperature=[0.9,1]' 'guidance=[0,1,2]' images=false out=outputs/demo/sampled; }
 	@echo
-	@echo "outputs/demo/sampled/grid.png: samples, one row per temperature: 0.5, 0.7, 0.85, 1"
+	@echo "outputs/demo/sampled/grid.png: samples, one column per class, one row per temperature and guidance"
 	@echo "outputs/demo/real.png: real images to compare with"
 
 test: .venv/test ## run the quick tests on all cores; ARGS="tests/commands/test_sample.py -k seed" runs some of them

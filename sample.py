@@ -8,7 +8,7 @@ Examples:
     srun python sample.py ckpt=PATH num_samples=50000 temperature=0.7   # shared by the tasks of a SLURM job
     python sample.py ckpt=PATH label=3                              # for a class-conditional flow
     python sample.py ckpt=PATH 'guidance=[0,1,2]' temperature=1     # for a flow that was trained with label dropout
-    python sample.py ckpt=PATH 'seed=[7,3,40]' 'label=[0,5]' images=false   # chosen images, the grid only
+    python sample.py ckpt=PATH 'seed=[7,3,40]' 'label=[0,5,5]' images=false   # chosen images, the grid only
     python sample.py ckpt=PATH condition=small                      # for a flow that is given images: a folder of them
 """
 
@@ -43,6 +43,8 @@ NUM_SAMPLES = 64
 """Images if their number is not given."""
 NUM_COLUMNS = 8
 """Images per row of the grid if their number is not given, for one class or no classes."""
+MOST_COLUMNS = 20
+"""With more classes than this, a row of the grid has NUM_COLUMNS images, too."""
 
 
 @command_line("conf", "sample")
@@ -75,25 +77,30 @@ def draw(
     require_positive(batch_size=batch_size)
     several = isinstance(temperature, list) or isinstance(guidance, list) or condition is not None
     seeds = seeds_from(seed, num_samples)
-    place = pick_device(device)
+    place, grid = pick_device(device), Path(out) / "grid.png"
     folders = {knobs: Path(out) / knobs.folder for knobs in all_knobs(temperature, guidance, level_temperature)}
-    for folder in folders.values():
-        if folder.exists():
-            raise FileExistsError(f"{folder} holds samples already: give another folder by out=, or remove it")
+    for path in folders.values() if images else [grid]:
+        if path.exists():
+            raise FileExistsError(f"{path} holds samples already: give another folder by out=, or remove it")
 
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
     check_channels(flow.image_shape[0])
+    for knobs in folders:
+        flow.check_drawing(knobs.guidance, knobs.level_temperature)
     classes = classes_from(flow, label)
     conditions = read_conditions(flow, condition)
     if nrow is None:
-        nrow = NUM_COLUMNS if classes is None or len(classes) == 1 else len(classes)
+        nrow = len(seeds) if isinstance(seed, list) and several else columns_for(classes)
     require_positive(nrow=nrow)
     columns = min(nrow, len(seeds))
     num_shown = columns if several else min(nrow * columns, len(seeds))
-    seeds = seeds if images else seeds[:num_shown]
-    turns = seeds if isinstance(seed, int) else range(len(seeds))
-    first_row = in_turn(conditions, turns[:columns], torch.device("cpu"))
+    if not images and num_shown < len(seeds):
+        if isinstance(seed, list) or num_samples is not None:
+            raise ValueError(f"a grid with nrow={nrow} shows {num_shown} of {len(seeds)} images: set nrow={len(seeds)}")
+        seeds = seeds[:num_shown]
+    of_classes = seeds if label is None else range(len(seeds))
+    first_row = in_turn(conditions, seeds[:columns], torch.device("cpu"))
     shown = [] if first_row is None else [enlarged(first_row, flow.image_shape)]
     batches = [range(start, min(start + batch_size, len(seeds))) for start in range(0, len(seeds), batch_size)]
     with shared() as share:
@@ -103,11 +110,10 @@ def draw(
             first = []
             for some in told:
                 chosen = seeds[some.start : some.stop]
-                of_some = turns[some.start : some.stop]
                 drawn = sampler.sample(
                     chosen,
-                    label=in_turn(classes, of_some, place),
-                    condition=in_turn(conditions, of_some, place),
+                    label=in_turn(classes, of_classes[some.start : some.stop], place),
+                    condition=in_turn(conditions, chosen, place),
                     **knobs._asdict(),
                 ).cpu()
                 for image_seed, image in zip(chosen, drawn, strict=True):
@@ -117,15 +123,19 @@ def draw(
             shown += share.gathered(first)
     if not share.is_first:
         return
-    names = names_of(in_turn(classes, turns[:columns], torch.device("cpu")), provenance)
-    has_columns = classes is not None and (several or columns % len(classes) == 0)
+    names = names_of(in_turn(classes, of_classes[:columns], torch.device("cpu")), provenance)
+    one_class_each = classes is not None and (several or num_shown == columns or columns % len(classes) == 0)
     rows = [*([] if conditions is None else ["conditions"]), *map(str, folders)]
     picture = image_grid(torch.cat(shown), columns)
-    grid = Path(out) / "grid.png"
-    save_png(with_names(picture, names if has_columns else [], rows if several else []), grid)
+    save_png(with_names(picture, names if one_class_each else [], rows if several else []), grid)
     print(f"{grid}: {'one row each: ' if several else ''}{'; '.join(rows)}")
     if images:
-        print(f"{out}/temperature-*/: {len(seeds):,} images each, seeds from {seeds[0]}")
+        print(f"{out}/temperature-*/: {len(seeds):,} images each, named by their seeds")
+
+
+def columns_for(classes: Tensor | None) -> int:
+    """Return how many images a row of the grid has: one per class, if there are a few classes."""
+    return NUM_COLUMNS if classes is None or not 1 < len(classes) <= MOST_COLUMNS else len(classes)
 
 
 def seeds_from(seed: int | list[int], num_samples: int | None) -> Sequence[int]:

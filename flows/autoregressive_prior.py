@@ -37,6 +37,9 @@ class AutoregressivePrior(Chain):
         num_classes: number of labels; None for none.
         context_channels: E, the number of features that the blocks read; 0 for none.
         input_limit: as for `limited`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     def __init__(
@@ -76,9 +79,12 @@ class AutoregressivePrior(Chain):
         self.reads_context = num_classes is not None or context_channels > 0
 
     def inverse(self, z: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
-        """Map latents `(B, C, H, W)` back; guided exactly in the block next to them, by a heuristic in the others.
+        """Map latents `(B, C, H, W)` back; with guidance, all tokens of all blocks are guided (see `Guidance`).
 
-        The other blocks get guided inputs, so that all of them together do not have the density that `Guidance` states.
+        In the block next to the latents, each token has the guided density given the tokens before it.
+
+        Raises:
+            ValueError: as for the transformers.
         """
         for part in reversed(self.bijections):
             more = (context, guidance) if isinstance(part, AutoregressiveTransformer) else ()

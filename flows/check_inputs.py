@@ -182,8 +182,8 @@ def check_seeds(seeds: Any) -> list[int]:
     return numbers
 
 
-def check_temperature(temperature: Any) -> float:
-    """Return the temperature as a number.
+def check_temperature(temperature: Any, name: str = "temperature") -> float:
+    """Return the temperature as a number; errors call it by the name.
 
     Raises:
         ValueError: unless it is one finite number of at least 0.
@@ -193,7 +193,7 @@ def check_temperature(temperature: Any) -> float:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise ValueError(f"temperature is at least 0, got {describe(temperature)}: give one finite number")
+        raise ValueError(f"{name} is at least 0, got {describe(temperature)}: give one finite number")
     return abs(number)  # -0.0 becomes 0.0
 
 
@@ -209,9 +209,9 @@ def check_level_temperature(level_temperature: Any, num_levels: int) -> list[flo
     if not listed or len(level_temperature) != num_levels:
         raise ValueError(
             f"level_temperature is a list of {num_levels} temperatures, one per level of this flow, finest first, got "
-            f"{describe(level_temperature)}"
+            f"{list(level_temperature) if listed else describe(level_temperature)}"
         )
-    return [check_temperature(one) for one in level_temperature]
+    return [check_temperature(one, "a temperature of level_temperature") for one in level_temperature]
 
 
 def check_guidance(guidance: Any) -> float:

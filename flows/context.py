@@ -44,6 +44,14 @@ def joined(x: Tensor, context: Context | None, channels: int) -> Tensor:
     return torch.cat((x, features_at(context, x, channels)), 1) if channels else x
 
 
-def labels_of(context: Context | None) -> Tensor | None:
-    """Return the labels `(B,)` of a context, None if it has none."""
-    return next((entry for entry in entries(context) if not entry.is_floating_point()), None)
+def labels_for(context: Context | None, x: Tensor) -> Tensor:
+    """Return the labels of a context for a part that gets `x` `(B, C, H, W)`: `(B,)`.
+
+    Raises:
+        ValueError: if there is not one label for each image.
+    """
+    label = next((entry for entry in entries(context) if not entry.is_floating_point()), None)
+    if label is None or label.shape != x.shape[:1]:
+        got = "none" if label is None else tuple(label.shape)
+        raise ValueError(f"a class-conditional flow needs a label for each image, ({len(x)},), got {got}")
+    return label

@@ -11,7 +11,10 @@ from flows.context import Context
 class Guidance(NamedTuple):
     """How much a conditional flow is guided, and away from what (Ho & Salimans 2022, arXiv:2207.12598).
 
-    Samples come from p(x | label)^(1 + weight) / p(x | dropped label)^weight, normalised, in place of p(x | label).
+    Each Gaussian p that reads labels is replaced by p^(1 + weight) / q^weight, normalised, where q is the same Gaussian
+    under the dropped label. If there is one such Gaussian, that of the prior at the top, the samples come from
+    p(x | label)^(1 + weight) / p(x | dropped label)^weight. If there are several, as in splits and in autoregressive
+    blocks, this is a heuristic, because the normalisation of each one depends on what was drawn before it.
     """
 
     weight: float
@@ -19,17 +22,16 @@ class Guidance(NamedTuple):
     """The context of the same images under the dropped label."""
 
 
-def guided(h: Tensor | None, dropped: Tensor | None, weight: float) -> Tensor:
+def guided(h: Tensor, dropped: Tensor, weight: float) -> Tensor:
     """Return mean and log sigma of the Gaussian p^(1 + weight) / q^weight, normalised (STARFlow, arXiv:2506.06276).
 
-    If p is wider than q, the quotient may have no finite mass. So q counts as at least as wide as p.
+    If q is narrower than p, the quotient may have no finite mass. So q counts as at least as wide as p.
 
     Args:
         h: mean and log sigma of p, by channels, `(B, 2C, H, W)`.
         dropped: those of q, of the same shape.
         weight: at least 0.
     """
-    assert h is not None and dropped is not None  # N(0, I) reads no labels
     mu, log_sigma = h.chunk(2, 1)
     dropped_mu, dropped_log_sigma = dropped.chunk(2, 1)
     ratio = (2 * (log_sigma - dropped_log_sigma)).exp().clamp(max=1)

@@ -31,6 +31,9 @@ from flows.networks.context import ContextNet
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 1024
+"""How many images, counted once for each class, the prior at the top gets at once where all classes are tried."""
+
 
 class ImageFlow(nn.Module):
     """A flow over uint8 images: dequantization followed by a multi-scale bijection.
@@ -152,11 +155,14 @@ class ImageFlow(nn.Module):
         if self.context_net is not None and self.context_net.reads_labels:
             return torch.stack([self.multiscale.log_prob(x, self.context(label, condition)) for label in labels])
         zs, at_top, log_det = self.multiscale.below_top(x, self.context(None, condition))
-        several = (len(labels), 1, 1, 1)
-        conditions = None if condition is None else condition.repeat(several)
-        eps, top_log_det = self.multiscale.top(at_top.repeat(several), self.context(labels.flatten(), conditions))
         below = log_det + standard_normal_log_prob(zs) if zs else log_det
-        return below + (top_log_det + standard_normal_log_prob([eps])).view_as(labels)
+        found = []
+        for some in labels.split(max(1, AT_ONCE // len(x))):
+            several = (len(some), 1, 1, 1)
+            conditions = None if condition is None else condition.repeat(several)
+            eps, top_log_det = self.multiscale.top(at_top.repeat(several), self.context(some.flatten(), conditions))
+            found.append((top_log_det + standard_normal_log_prob([eps])).view_as(some))
+        return below + torch.cat(found)
 
     def log_prob_of_dropped_label(
         self, images: Tensor, noise: Tensor | None = None, condition: Tensor | None = None
@@ -175,7 +181,7 @@ class ImageFlow(nn.Module):
             ValueError: if the flow was trained without labels or without label dropout.
         """
         if self.num_classes is None:
-            raise ValueError("this flow was trained without labels, so that no label can be dropped")
+            raise ValueError("this flow was trained without labels: take log_prob")
         if not self.label_dropout:
             raise ValueError(
                 "this flow was trained without label dropout, so that it does not know images without a label: train "
@@ -217,6 +223,7 @@ class ImageFlow(nn.Module):
         check_place("images", images, parameter)
         check_condition(condition, self.condition_shape, images)
 
+    @torch.no_grad()
     def decode(
         self,
         zs: Sequence[Tensor],
@@ -242,23 +249,29 @@ class ImageFlow(nn.Module):
         check_label(label, self.num_classes, zs[0])
         check_label_values(label, self.num_classes)
         check_condition(condition, self.condition_shape, zs[0])
-        away = self.guidance(guidance, condition, zs[0])
-        more = () if away is None else (away,)
-        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), *more))
+        self.check_drawing(guidance)
+        told: tuple[Guidance, ...] = ()
+        if guidance:
+            told = (Guidance(float(guidance), self.context(self.dropped_label(zs[0]), condition)),)
+        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), *told))
 
-    def guidance(self, weight: float, condition: Tensor | None, batch: Tensor) -> Guidance | None:
-        """Return what guides samples, None for a weight of 0.
+    def check_drawing(self, guidance: float = 0.0, level_temperature: Sequence[float] | None = None) -> None:
+        """Check that samples can be drawn in this way, before any work is done.
 
         Raises:
-            ValueError: if the weight is negative, or if the flow cannot be guided.
+            ValueError: if the flow cannot be guided, or if there is not one temperature per level.
         """
-        weight = check_guidance(weight)
-        if weight == 0:
-            return None
-        dropped = self.dropped_label(batch)
-        if not self.multiscale.can_be_guided:
-            raise ValueError("guidance acts on priors, and only the couplings of this flow read labels: leave it out")
-        return Guidance(weight, self.context(dropped, condition))
+        check_level_temperature(level_temperature, len(self.latent_shapes))
+        if check_guidance(guidance) == 0:
+            return
+        if self.num_classes is None:
+            raise ValueError("this flow was trained without labels: leave guidance out")
+        if not self.label_dropout:
+            raise ValueError(
+                "guidance needs a flow that knows images without a label, and this one was trained without label "
+                "dropout: leave guidance out, or train a flow with training.label_dropout=0.1"
+            )
+        self.multiscale.check_guidance()
 
     @torch.no_grad()
     def sample(
@@ -281,8 +294,9 @@ class ImageFlow(nn.Module):
                 prior's mode. This is the most probable image only if the flow preserves volume.
             label: `(B,)` int64 for a class-conditional flow.
             condition: as for `log_prob`, one image for each seed.
-            guidance: w of p(x | label)^(1 + w) / p(x | dropped label)^w, for a flow that was trained with label
-                dropout: samples show their label more clearly, and differ less. The temperature comes after it.
+            guidance: for a flow that was trained with label dropout, the weight by which each Gaussian that reads the
+                label is pushed away from itself under the dropped label (see `flows.guidance`). Samples show their
+                label more clearly, and differ less. The temperature comes after it.
             level_temperature: one more factor on the standard deviation for each level, finest first; None for 1.
 
         Returns:
@@ -292,6 +306,7 @@ class ImageFlow(nn.Module):
             ValueError: if an argument is not as above, or if the flow is not in float32 or float64.
         """
         factor = check_temperature(temperature)
+        self.check_drawing(guidance, level_temperature)
         factors = [factor * level for level in check_level_temperature(level_temperature, len(self.latent_shapes))]
         zs = [factor * eps for factor, eps in zip(factors, self.draw_latents(seeds), strict=True)]
         return self.decode(zs, label, condition, guidance)
@@ -312,8 +327,9 @@ class ImageFlow(nn.Module):
         if any(isinstance(part, DataDependent) for part in self.modules()):
             log.warning(
                 "this %s was never initialised, so that it trains slowly and scores badly: call "
-                "flows.initialize(flow, images) before, or load weights",
+                "flows.initialize(flow, %s) before, or load weights",
                 type(self).__name__,
+                "images" if self.num_classes is None else "images, label",
             )
 
 

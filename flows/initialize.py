@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from inspect import signature
 from typing import Any
 
 import torch
@@ -32,8 +33,11 @@ def initialize(
         kwargs: of its `forward`.
 
     Raises:
-        ValueError: if there is no image to initialise on.
+        ValueError: if there is no image to initialise on, or no labels for a flow with classes.
     """
+    given = signature(module.forward).bind(*args, **kwargs).arguments
+    if getattr(module, "num_classes", None) is not None and given.get("label") is None:
+        raise ValueError("a class-conditional flow is initialised with labels: flows.initialize(flow, images, label)")
     modules: list[Any] = list(module.modules())
     chosen = [part for part in modules if isinstance(part, DataDependent) and (parts is None or part in parts)]
     hooks = [part.register_forward_pre_hook(start) for part in chosen]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from flows.autoregressive_prior import AutoregressivePrior
 from flows.bijection import Bijection
+from flows.bijections.elementwise import ElementwiseMap
 from flows.bijections.reshape import channels_last
 from flows.check_inputs import check_seeds, check_temperature
 from flows.context import Context
@@ -91,10 +92,17 @@ class Multiscale(nn.Module):
             x = level.inverse(split.inverse(x, eps, context, *guided), *level.read(context))
         return x
 
-    @property
-    def can_be_guided(self) -> bool:
-        """Whether a prior, at the top or of a split, depends on the context."""
-        return self.top.reads_context or any(split.context_channels for split in self.splits)
+    def check_guidance(self) -> None:
+        """Check that guidance can act on the priors.
+
+        Raises:
+            ValueError: if no prior reads the context, or if a map that does is not affine.
+        """
+        if not self.top.reads_context and not any(split.context_channels for split in self.splits):
+            raise ValueError("guidance acts on priors, and those of this flow read no labels: leave guidance out")
+        for part in self.top.modules():
+            if isinstance(part, ElementwiseMap) and not part.is_affine:
+                part.mean_and_log_sigma(torch.empty(0))
 
     def log_prob(self, x: Tensor, context: Context | None = None) -> Tensor:
         """Return the log density of continuous `x` `(B, C, H, W)`: `(B,)` in nats."""

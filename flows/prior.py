@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.arguments import require_positive
-from flows.context import Context, features_at, joined, labels_of
+from flows.context import Context, features_at, joined, labels_for
 from flows.guidance import Guidance, guided
 from flows.networks.conditioner import ZeroConv2d
 
@@ -61,8 +61,10 @@ class Split(nn.Module):
     ) -> Tensor:
         """Put the kept half and the latents together again: `(B, C, H, W)`."""
         h = self.mean_and_log_sigma(x1, context)
-        if guidance is not None and self.context_channels:
-            h = guided(h, self.mean_and_log_sigma(x1, guidance.context), guidance.weight)
+        if guidance is not None and h is not None and self.context_channels:
+            dropped = self.mean_and_log_sigma(x1, guidance.context)
+            assert dropped is not None
+            h = guided(h, dropped, guidance.weight)
         return torch.cat((x1, eps if h is None else unstandardize(eps, h)), dim=1)
 
     def mean_and_log_sigma(self, x1: Tensor, context: Context | None) -> Tensor | None:
@@ -119,8 +121,10 @@ class TopPrior(nn.Module):
     def inverse(self, eps: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
         """Map latents `eps` `(B, C, H, W)` back to `x`."""
         h = self.mean_and_log_sigma(eps, context)
-        if guidance is not None and self.reads_context:
-            h = guided(h, self.mean_and_log_sigma(eps, guidance.context), guidance.weight)
+        if guidance is not None and h is not None and self.reads_context:
+            dropped = self.mean_and_log_sigma(eps, guidance.context)
+            assert dropped is not None
+            h = guided(h, dropped, guidance.weight)
         return eps if h is None else unstandardize(eps, h)
 
     def mean_and_log_sigma(self, x: Tensor, context: Context | None) -> Tensor | None:
@@ -131,11 +135,7 @@ class TopPrior(nn.Module):
         """
         terms = [] if self.bias is None else [self.bias[None]]
         if self.embedding is not None:
-            label, batch_size = labels_of(context), x.shape[0]
-            if label is None or label.shape != (batch_size,):
-                got = "none" if label is None else tuple(label.shape)
-                raise ValueError(f"a class-conditional flow needs a label for each image, ({batch_size},), got {got}")
-            terms.append(self.embedding(label).view(-1, *self.h_shape))
+            terms.append(self.embedding(labels_for(context, x)).view(-1, *self.h_shape))
         if self.of_features is not None:
             terms.append(self.of_features(features_at(context, x, self.context_channels)).to(x.dtype))
         return reduce(torch.add, terms) if terms else None

@@ -1,6 +1,5 @@
 """Sampling many times from one flow: what depends on its weights alone is computed once."""
 
-from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
 import torch
@@ -14,52 +13,36 @@ from flows.bijections.preprocess import Gaussianize
 from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
-from flows.networks.conditioner import ActNormConv2d, ZeroConv2d
+from flows.networks.conditioner import KNOWN_CONVS
 from flows.networks.conv_relu import ScaledConv2d
 
 
 class Sampler:
-    """Draws the same images as a flow does, in less time.
+    """Draws the same images as a flow does, in less time: its `sample` and `decode` are those of `ImageFlow`.
 
-    Inverse matrices, scaled kernels and the probabilities of grey levels are computed once. So changes of the flow
-    after this do not reach the sampler.
+    Inverse matrices, the kernels of Glow's networks and the probabilities of grey levels are computed once. So changes
+    of the flow after this do not reach the sampler.
 
     Args:
         flow: the model; it is copied.
         parallel: whether autoregressive maps decode all tokens at once, again and again until nothing changes.
+
+    Raises:
+        ValueError: if they are to do so and there are none.
     """
 
     def __init__(self, flow: ImageFlow, parallel: bool = False) -> None:
         self.flow = deepcopy(flow).requires_grad_(False).eval()
-        for part in self.flow.modules():
-            if isinstance(part, AutoregressiveTransformer):
-                part.parallel = parallel
+        if parallel:
+            transformers = [part for part in self.flow.modules() if isinstance(part, AutoregressiveTransformer)]
+            if not transformers:
+                raise ValueError("parallel is for autoregressive maps, and this flow has none: leave parallel out")
+            for part in transformers:
+                part.parallel = True
         with torch.no_grad():
             fix(self.flow)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        seeds: Iterable[int],
-        temperature: float = 1.0,
-        label: Tensor | None = None,
-        condition: Tensor | None = None,
-        guidance: float = 0.0,
-        level_temperature: Sequence[float] | None = None,
-    ) -> Tensor:
-        """Draw one image per seed: uint8 `(B, C, H, W)`; arguments and errors are those of `ImageFlow.sample`."""
-        return self.flow.sample(seeds, temperature, label, condition, guidance, level_temperature)
-
-    @torch.no_grad()
-    def decode(
-        self,
-        zs: Sequence[Tensor],
-        label: Tensor | None = None,
-        condition: Tensor | None = None,
-        guidance: float = 0.0,
-    ) -> Tensor:
-        """Return the images of latents: uint8 `(B, C, H, W)`; arguments and errors are those of `ImageFlow.decode`."""
-        return self.flow.decode(zs, label, condition, guidance)
+        self.sample = self.flow.sample
+        self.decode = self.flow.decode
 
 
 class KnownInverse(Bijection):
@@ -112,7 +95,7 @@ def fix(module: nn.Module) -> None:
     for name, part in module.named_children():
         if is_hooked(part):
             continue
-        if isinstance(part, ScaledConv2d) and type(part) in (ScaledConv2d, ActNormConv2d, ZeroConv2d):
+        if isinstance(part, ScaledConv2d) and type(part) in KNOWN_CONVS:
             setattr(module, name, part.folded())
         elif isinstance(part, Gaussianize) and type(part) is Gaussianize:
             setattr(module, name, KnownHistogram(part))

@@ -64,14 +64,14 @@ def evaluate(
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
+    if without_labels and flow.num_classes is None:
+        raise ValueError(f"{ckpt} was trained without labels: leave without_labels out")
     check_fits(ckpt, flow, data)
     check_conditions(flow, data.condition_shape)
     data.prepare_data()
     data.setup()
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
-    if without_labels and flow.num_classes is None:
-        raise ValueError(f"{ckpt} was trained without labels: leave without_labels out")
     images = choose("split", data.sets, split)
     with shared() as share:
         flow = flow.to(place)

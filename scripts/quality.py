@@ -97,6 +97,8 @@ def measure(
     flow = load_flow(ckpt)
     if flow.condition_shape is not None:
         raise ValueError(f"{ckpt} is a flow that is given images: scripts/superres.py measures it")
+    for knobs in settings:
+        flow.check_drawing(knobs.guidance, knobs.level_temperature)
     check_fits(ckpt, flow, data)
     features.check(flow.image_shape)
     data.prepare_data()
@@ -206,9 +208,10 @@ def knobs_of(row: dict[str, Any]) -> Knobs:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw the distance against temperature, one line for each guidance, and the other figures at the best guidance.
+    """Draw the figures against temperature, or against guidance if there is only one temperature.
 
-    The figures of the training images are horizontal lines.
+    The distance has one line for each guidance, the other figures are those at the best guidance. The figures of the
+    training images are horizontal lines.
     """
     import matplotlib
 
@@ -216,25 +219,27 @@ def plot(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     floor, *rows = result["rows"]
-    rows.sort(key=lambda row: row["temperature"])
-    by_guidance: dict[float, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_guidance.setdefault(row["guidance"], []).append(row)
+    across, other = (
+        ("temperature", "guidance") if len({r["temperature"] for r in rows}) > 1 else ("guidance", "temperature")
+    )
+    lines: dict[float, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row[other], row[across])):
+        lines.setdefault(row[other], []).append(row)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for weight, some in sorted(by_guidance.items()):
-        left.plot([row["temperature"] for row in some], [row["fd"] for row in some], "o-", label=f"guidance {weight:g}")
+    for value, some in lines.items():
+        left.plot([row[across] for row in some], [row["fd"] for row in some], "o-", label=f"{other} {value:g}")
     left.axhline(floor["fd"], color="black", linestyle=":", label="real images")
     left.set_ylabel(result["distance"])
-    best = result["best"]["guidance"]
+    best = result["best"][other]
     for name in ("precision", "recall", "accuracy"):
-        some = [row for row in by_guidance[best] if row[name] is not None]
+        some = [row for row in lines[best] if row[name] is not None]
         if some:
-            (line,) = right.plot([row["temperature"] for row in some], [row[name] for row in some], "o-", label=name)
+            (line,) = right.plot([row[across] for row in some], [row[name] for row in some], "o-", label=name)
             if floor[name] is not None:
                 right.axhline(floor[name], color=line.get_color(), linestyle=":", label=f"{name}, real images")
-    right.set_ylabel(f"part of images, guidance {best:g}")
+    right.set_ylabel(f"part of images, {other} {best:g}")
     for axis in (left, right):
-        axis.set_xlabel("temperature")
+        axis.set_xlabel(across)
         axis.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)

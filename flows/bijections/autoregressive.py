@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.bijections.elementwise import ElementwiseMap
-from flows.context import Context, features_at, labels_of
+from flows.context import Context, features_at, labels_for
 from flows.guidance import Guidance, guided
 from flows.networks.conditioner import limited
 from flows.networks.transformer import CausalTransformer
@@ -53,14 +53,15 @@ class AutoregressiveTransformer(Bijection):
         input_limit: float | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.height, self.width = shape
+        self.channels, height, width_of_image = self.shape = shape
+        self.num_tokens = height * width_of_image
         self.elementwise = elementwise
         self.backwards = backwards
         self.context_channels = context_channels
         self.limit = nn.Sequential(*limited(input_limit))
         self.enter = nn.Linear(self.channels, width)
         self.start = nn.Parameter(0.02 * torch.randn(width))
-        self.positions = nn.Parameter(0.02 * torch.randn(self.height * self.width, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(self.num_tokens, width))
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, width)
         self.of_features = nn.Linear(context_channels, width) if context_channels else None
         self.transformer = CausalTransformer(width, num_layers, num_heads)
@@ -76,12 +77,19 @@ class AutoregressiveTransformer(Bijection):
         return self.as_image(z), log_derivative.sum((1, 2, 3))
 
     def inverse(self, z: Tensor, context: Context | None = None, guidance: Guidance | None = None) -> Tensor:
-        """Map back, one token after the other, or all of them at once again and again (see `parallel`)."""
+        """Map back, one token after the other, or all of them at once again and again (see `parallel`).
+
+        Where gradients are needed, all tokens are mapped at once, as many times as there are tokens.
+
+        Raises:
+            ValueError: if `z` does not have the shape, or if guidance is asked for and the map is not affine.
+        """
         self.check_size(z)
         known, columns = self.known(z, context), self.as_columns(z)
         if guidance is not None:
             known = torch.cat((known, self.known(z, guidance.context)))
-        return self.as_image((self.all_at_once if self.parallel else self.one_by_one)(columns, known, guidance))
+        decode = self.all_at_once if self.parallel or torch.is_grad_enabled() else self.one_by_one
+        return self.as_image(decode(columns, known, guidance))
 
     def one_by_one(self, columns: Tensor, known: Tensor, guidance: Guidance | None) -> Tensor:
         """Map back one token after the other; keys and values of the tokens so far are kept."""
@@ -102,9 +110,9 @@ class AutoregressiveTransformer(Bijection):
         """
         x = columns
         for _ in range(self.num_tokens):
-            before = x
-            x = self.inverse_of(columns, self.steer(both(before, guidance), known), guidance).nan_to_num()
-            if torch.equal(x, before):
+            before = x.nan_to_num()  # a token that is not exact yet may overflow, and would spoil those before it
+            x = self.inverse_of(columns, self.steer(both(before, guidance), known), guidance)
+            if not torch.is_grad_enabled() and torch.equal(x, before):
                 break
         return x
 
@@ -116,16 +124,12 @@ class AutoregressiveTransformer(Bijection):
         mu, log_sigma = guided(h, dropped, guidance.weight).chunk(2, 1)
         return mu + log_sigma.exp() * z
 
-    @property
-    def num_tokens(self) -> int:
-        """H * W."""
-        return self.height * self.width
-
     def check_size(self, x: Tensor) -> None:
         """Raise ValueError unless `x` has the shape that this map was built for."""
-        if x.shape[1:] != (self.channels, self.height, self.width):
-            shape = f"(B, {self.channels}, {self.height}, {self.width})"
-            raise ValueError(f"{type(self).__name__} expects {shape}, got {tuple(x.shape)}")
+        if x.shape[1:] != self.shape:
+            raise ValueError(
+                f"{type(self).__name__} expects (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
+            )
 
     def as_columns(self, x: Tensor) -> Tensor:
         """Return the pixels of `x` `(B, C, H, W)` in the order of the tokens: `(B, C, T, 1)`."""
@@ -135,7 +139,7 @@ class AutoregressiveTransformer(Bijection):
     def as_image(self, columns: Tensor) -> Tensor:
         """Return `(B, C, T, 1)` in the order of the tokens as an image: `(B, C, H, W)`."""
         columns = columns.flip(2) if self.backwards else columns
-        return columns.reshape(len(columns), -1, self.height, self.width)
+        return columns.reshape(len(columns), *self.shape)
 
     def tokens_of(self, columns: Tensor) -> Tensor:
         """Return tokens `(B, T, width)` of pixels `(B, C, T, 1)`."""
@@ -145,11 +149,7 @@ class AutoregressiveTransformer(Bijection):
         """Return what is added to each token, `(B, T, width)`: its place, and the context of the pixel it steers."""
         known = self.positions.expand(len(x), -1, -1)
         if self.embedding is not None:
-            label = labels_of(context)
-            if label is None or label.shape != (len(x),):
-                got = "none" if label is None else tuple(label.shape)
-                raise ValueError(f"a class-conditional flow needs a label for each image, ({len(x)},), got {got}")
-            known = known + self.embedding(label)[:, None]
+            known = known + self.embedding(labels_for(context, x))[:, None]
         if self.of_features is not None:
             features = self.as_columns(features_at(context, x, self.context_channels))
             known = known + self.of_features(features.squeeze(3).transpose(1, 2))

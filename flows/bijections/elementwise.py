@@ -50,6 +50,11 @@ class ElementwiseMap(nn.Module):
         """
         raise ValueError(f"guidance is for Gaussians, and {type(self).__name__} is no affine map: leave guidance out")
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether `mean_and_log_sigma` knows the Gaussian."""
+        return type(self).mean_and_log_sigma is not ElementwiseMap.mean_and_log_sigma
+
     def vjp(self, z: Tensor, raw: Tensor, grad_z: Tensor, grad_log_derivative: Tensor) -> ElementwiseVjp:
         """Backpropagate from `z` and `raw` alone: rebuild `x`, then differentiate `forward`.
 

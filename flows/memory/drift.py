@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from flows.bijection import Bijection
 from flows.bijections.chain import Chain
+from flows.bijections.preprocess import Gaussianize
 from flows.context import Context
 from flows.image_flow import ImageFlow
 from flows.multiscale import Multiscale
@@ -25,7 +26,7 @@ def train_memory_flat(flow: ImageFlow) -> None:
     """
     outside = {*flow.multiscale.top.modules()} if isinstance(flow.multiscale, Multiscale) else set()
     chains = [module for module in flow.modules() if isinstance(module, Chain) and module not in outside]
-    if not chains:
+    if not any(set(chain.parameters()) - of_first_layers(chain) for chain in chains):
         raise ValueError(f"memory_flat has nothing to rebuild in {type(flow).__name__}: leave it out")
     for name, module in flow.named_modules():
         if module not in outside and not getattr(module, "exact_inverse", True):
@@ -36,6 +37,11 @@ def train_memory_flat(flow: ImageFlow) -> None:
     for chain in chains:
         chain.memory_flat = True
     flow.memory_flat = True
+
+
+def of_first_layers(chain: Chain) -> set[nn.Parameter]:
+    """Return the parameters of the layers that see the grey values, of which there is at most one in a chain."""
+    return {parameter for part in chain if isinstance(part, Gaussianize) for parameter in part.parameters()}
 
 
 def largest_drift(flow: nn.Module) -> Tensor | None:
@@ -73,9 +79,9 @@ def least_exact(flow: nn.Module, *args: Tensor | None) -> tuple[str, float]:
 
 
 def chained_bijections(flow: nn.Module) -> Iterator[tuple[str, Bijection]]:
-    """Return the bijections that the chains in `flow` are made of, by name."""
+    """Return the bijections that the chains in `flow` rebuild, by name."""
     for name, chain in flow.named_modules():
-        if isinstance(chain, Chain):
+        if isinstance(chain, Chain) and chain.memory_flat:
             for place, bijection in enumerate(chain):
                 if not isinstance(bijection, Chain):
                     yield f"{name}.bijections.{place}", bijection

@@ -73,7 +73,7 @@ class Glow(ImageFlow):
         top_prior: "position", "channel" or "standard" Gaussian, or "autoregressive" transformers.
         prior_blocks: transformers of the autoregressive prior.
         prior_layers: layers of each.
-        prior_width: channels of each.
+        prior_width: channels of each, a multiple of 32.
         num_classes: number of labels of a class-conditional model; None for none.
         label_dropout: part of the training images whose label is dropped, so that samples can be guided.
         condition: which parts read the labels: "prior" for the top prior only (the original release's), or "couplings"

@@ -28,6 +28,13 @@ def register(name: str, builder: Callable[..., ImageFlow]) -> None:
         raise ValueError(f"there is a model {name!r} already: give this one another name")
 
 
+def default(name: str, argument: str) -> Any:
+    """Return the default of an argument of a model, None if it has none."""
+    found = signature(MODELS[name]).parameters.get(argument) if name in MODELS else None
+    value = None if found is None or found.default is found.empty else found.default
+    return list(value) if isinstance(value, tuple) else value
+
+
 def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
     """Build a model and remember how: `build(**flow.spec)` builds it again.
 

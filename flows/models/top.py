@@ -8,6 +8,10 @@ TOP_PRIORS = (*TopPrior.KINDS, "autoregressive")
 """Choices of `top_prior`: Gaussians, or autoregressive transformers."""
 
 
+HEAD = 32
+"""Channels of a head of the transformers."""
+
+
 def make_top(
     shape: tuple[int, int, int],
     kind: str,
@@ -28,7 +32,7 @@ def make_top(
         context_channels: E, the number of features that it reads; 0 for none.
         prior_blocks: transformers of the autoregressive prior.
         prior_layers: layers of each.
-        prior_width: channels of each, a multiple of 32, which is the width of a head.
+        prior_width: channels of each, a multiple of `HEAD`.
         input_limit: as for `limited`.
 
     Raises:
@@ -38,12 +42,14 @@ def make_top(
     choose("top_prior", dict.fromkeys(TOP_PRIORS), kind)
     if kind != "autoregressive":
         return TopPrior(shape, kind, num_classes, context_channels)
+    if prior_width % HEAD:
+        raise ValueError(f"prior_width is a multiple of {HEAD}, the width of a head, got {prior_width}")
     return AutoregressivePrior(
         shape,
         num_blocks=prior_blocks,
         num_layers=prior_layers,
         width=prior_width,
-        num_heads=max(1, prior_width // 32),
+        num_heads=prior_width // HEAD,
         num_classes=num_classes,
         context_channels=context_channels,
         input_limit=input_limit,

@@ -40,7 +40,9 @@ def labels_to_read(num_classes: int | None, label_dropout: float) -> int | None:
     """
     if not isinstance(label_dropout, int | float) or not 0 <= label_dropout < 1:
         raise ValueError(f"label_dropout is a part of the training images, from 0 to below 1, got {label_dropout!r}")
-    if label_dropout and num_classes is None:
+    if num_classes is not None:
+        require_positive(num_classes=num_classes)
+    elif label_dropout:
         raise ValueError("label_dropout drops labels, and there are none: give num_classes, too")
     return num_classes if num_classes is None or label_dropout == 0 else num_classes + 1
 

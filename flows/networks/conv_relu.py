@@ -6,6 +6,7 @@ from typing import Any, TypeGuard
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
 
@@ -33,7 +34,9 @@ class ScaledConv2d(nn.Conv2d):
         """Return a plain convolution that computes the same."""
         kernel, bias = self.scaled()
         side = self.kernel_size[0]
-        conv = nn.Conv2d(self.in_channels, self.out_channels, side, padding=side // 2, bias=bias is not None)
+        sizes: dict[str, Any] = {"padding": side // 2, "bias": bias is not None}
+        conv = skip_init(nn.Conv2d, self.in_channels, self.out_channels, side, **sizes)  # draws no random numbers
+        assert isinstance(conv, nn.Conv2d)
         conv.weight = nn.Parameter(kernel, requires_grad=False)
         conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         return conv

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flows.check_inputs import check_guidance, check_several, check_temperature
+from flows.check_inputs import check_guidance, check_level_temperature, check_several, check_temperature
 
 
 class Knobs(NamedTuple):
@@ -39,7 +39,9 @@ def all_knobs(
     """
     temperatures = check_several("temperature", temperature, check_temperature)
     guidances = check_several("guidance", guidance, check_guidance)
-    levels = None if level_temperature is None else tuple(check_temperature(one) for one in level_temperature)
+    if level_temperature is not None:
+        check_level_temperature(level_temperature, len(level_temperature))
+    levels = None if level_temperature is None else tuple(level_temperature)
     return [Knobs(one, weight, levels) for weight in guidances for one in temperatures]
 
 

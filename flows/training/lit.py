@@ -85,8 +85,8 @@ class LitFlow(L.LightningModule):
             )
         if label_dropout != flow.label_dropout:
             raise ValueError(
-                f"training.label_dropout is {label_dropout}, but the model was built for {flow.label_dropout}: give a "
-                "model that can drop labels, such as glow, model.label_dropout='${training.label_dropout}'"
+                f"training.label_dropout is {label_dropout}, but the model was built for {flow.label_dropout}: set "
+                "training.label_dropout only, and take a model that can drop labels: glow, realnvp or tarflow"
             )
         try:
             check_groups(optimizer(flow.named_parameters()))

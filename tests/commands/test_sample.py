@@ -97,17 +97,21 @@ def test_a_folder_is_named_by_all_that_changes_its_images(tmp_path: Path) -> Non
     assert (drawn.int() - expected.int()).abs().max() <= 1
 
 
-def test_lists_of_seeds_and_labels_are_taken_in_turn(tmp_path: Path) -> None:
-    out = run_sample(conditional(tmp_path), "seed=[7,3,40,4]", "label=[2,0]", "num_samples=null", "batch_size=3")
+@pytest.mark.parametrize(("label", "classes"), [("[2,0]", [2, 0, 2, 0]), ("null", [1, 0, 1, 1])], ids=str)
+def test_listed_labels_are_taken_in_turn_and_else_seeds_say_the_class(
+    tmp_path: Path, label: str, classes: list[int]
+) -> None:
+    told = ["seed=[7,3,40,4]", f"label={label}", "num_samples=null", "batch_size=3"]
+    out = run_sample(conditional(tmp_path), *told)
     flow = load_flow(tmp_path / "flow.safetensors")
-    expected = flow.sample([7, 3, 40, 4], 0.7, torch.tensor([2, 0, 2, 0]))
+    expected = flow.sample([7, 3, 40, 4], 0.7, torch.tensor(classes))
     for seed, image in zip([7, 3, 40, 4], expected, strict=True):
         shown = read(out / f"temperature-0.7/00000000/{seed:08d}.png")
         assert (shown.int() - image.int()).abs().max() <= 1
 
 
 def test_a_grid_alone(tmp_path: Path) -> None:
-    out = run_sample(conditional(tmp_path), "images=false", "temperature=[0.5,1]", "num_samples=1000000", "nrow=null")
+    out = run_sample(conditional(tmp_path), "images=false", "temperature=[0.5,1]", "num_samples=null", "nrow=null")
     assert [path.name for path in out.iterdir()] == ["grid.png"]
     grid = read(out / "grid.png")
     names = grid[:, : -(2 * 60 + 12)], grid[:, -(2 * 60 + 12) :, : -(3 * 60 + 12)]  # one column per class
@@ -126,6 +130,9 @@ def test_a_grid_alone(tmp_path: Path) -> None:
         (["guidance=-1"], "guidance is one finite number of at least 0, got -1"),
         (["level_temperature=[1,1,1]"], "list of 2 temperatures, one per level"),
         (["nrow=0"], "nrow is a whole number of at least 1, got 0"),
+        (["images=false", "temperature=[0.5,1]"], "nrow=4 shows 4 of 12 images: set nrow=12"),
+        (["images=false", "seed=[1,2,3,4,5]", "num_samples=null", "guidance=[0,1]"], "nrow=4 shows 4 of 5 images"),
+        (["temperature=1", "guidance=[0,1]", "label=[0]", "parallel=true"], "parallel is for autoregressive maps"),
     ],
     ids=str,
 )
@@ -134,9 +141,19 @@ def test_wrong_use_of_a_conditional_flow_is_named(tmp_path: Path, overrides: lis
         run_sample(conditional(tmp_path), *overrides)
 
 
-def test_guidance_without_label_dropout_is_refused(tmp_path: Path) -> None:
+def test_guidance_without_label_dropout_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"without label dropout.*training.label_dropout=0.1"):
-        run_sample(conditional(tmp_path, label_dropout=0), "guidance=1")
+        run_sample(conditional(tmp_path, label_dropout=0), "guidance=[0,1]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_is_not_overwritten_by_a_grid_alone(tmp_path: Path) -> None:
+    ckpt = conditional(tmp_path)
+    out = run_sample(ckpt)
+    before = (out / "grid.png").read_bytes()
+    with pytest.raises(FileExistsError, match=r"grid.png holds samples already"):
+        run_sample(ckpt, "images=false", "nrow=null")
+    assert (out / "grid.png").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,14 @@ PARAMETERS = {
     "realnvp_mnist": 10_418_161,
     "tarflow_imagenet64": 460_161_216,
 }
-TRIALS = ("digits", "digits_superres", "fashion_mnist_7x7", "fashion_mnist_superres", "photos_10min")
+TRIALS = (
+    "digits",
+    "digits_superres",
+    "fashion_mnist_7x7",
+    "fashion_mnist_class_5min",
+    "fashion_mnist_superres",
+    "photos_10min",
+)
 """Not of papers, and with no result in README."""
 RECIPES = {
     "emoji_20min": 1_504_720,

@@ -12,7 +12,7 @@ from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine
 from flows.bijections.mask import ChannelMask
 from flows.bijections.scale import BoundedScale
-from flows.context import features_at, labels_of
+from flows.context import features_at, labels_for
 from flows.memory.drift import least_exact
 from flows.multiscale import Multiscale
 from flows.networks.conditioner import ConvNet, plain_conv
@@ -194,7 +194,10 @@ def test_a_part_takes_the_features_of_its_own_size() -> None:
     assert torch.equal(features_at(context, torch.zeros(2, 5, 4, 4), 3), fine)
     assert torch.equal(features_at(context, torch.zeros(2, 5, 2, 2), 3), coarse)
     assert torch.equal(features_at(context, torch.zeros(2, 5, 8, 8), 3), alike.expand(2, 3, 8, 8))
-    assert labels_of(context) is context[1] and labels_of(alike) is None and labels_of(LABEL) is LABEL
+    pair = torch.zeros(2, 5, 4, 4)
+    assert labels_for(context, pair) is context[1] and torch.equal(labels_for(LABEL[:2], pair), LABEL[:2])
+    with pytest.raises(ValueError, match=r"a label for each image, \(2,\), got none"):
+        labels_for(alike, pair)
     with pytest.raises(ValueError, match=r"reads features \(2, 4, 4, 4\)"):
         features_at(context, torch.zeros(2, 5, 4, 4), 4)
 

@@ -27,7 +27,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 FLAT = {
     f"memory-flat-{name}": {**spec, "memory_flat": True}
     for name, spec in CHOICES.items()
-    if spec.get("coupling") != "mixture"  # which has no exact inverse
+    if spec.get("coupling") != "mixture" and spec["name"] != "tarflow"  # no exact inverse, nothing to rebuild
 }
 QUICK = {
     (name, torch.float64)  # which torch makes only where it is told to

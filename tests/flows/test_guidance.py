@@ -134,6 +134,23 @@ def test_log_prob_without_labels_of_a_flow_that_is_also_given_images(condition: 
     torch.testing.assert_close(flow.log_prob(IMAGES, None, noise, small), expected)
 
 
+def test_many_classes_are_tried_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, noise = made("autoregressive"), torch.rand(IMAGES.shape)
+    expected = flow.log_prob(IMAGES, None, noise)
+    monkeypatch.setattr("flows.image_flow.AT_ONCE", 10)
+    sizes: list[int] = []
+    flow.multiscale.top.register_forward_hook(lambda module, inputs, outputs: sizes.append(len(inputs[0])))
+    torch.testing.assert_close(flow.log_prob(IMAGES, None, noise), expected)
+    assert sizes == [10, 5]
+
+
+def test_a_flow_with_classes_is_initialised_with_labels() -> None:
+    flow = made("couplings")
+    with pytest.raises(ValueError, match="is initialised with labels"):
+        flows.initialize(flow, IMAGES)
+    flows.initialize(flow, IMAGES, LABELS)
+
+
 def test_the_value_under_the_dropped_label_is_another_one() -> None:
     flow, noise = made("position"), torch.rand(IMAGES.shape)
     dropped = flow.log_prob_of_dropped_label(IMAGES, noise)
@@ -148,20 +165,31 @@ def test_level_temperatures_are_factors_on_the_temperature() -> None:
     assert torch.equal(drawn, flow.decode([0.1 * zs[0], 1.0 * zs[1]], LABELS))
 
 
-@pytest.mark.parametrize(
-    ("changes", "arguments", "says"),
-    [
-        ({"num_classes": None, "label_dropout": 0}, {"label": None}, "trained without labels"),
-        ({"label_dropout": 0}, {}, r"trained without label dropout.*training.label_dropout=0.1"),
-        ({}, {"guidance": -1}, "guidance is one finite number of at least 0, got -1"),
-        ({}, {"guidance": "1"}, "guidance is one finite number of at least 0, got '1'"),
-        ({}, {"guidance": math.nan}, "guidance is one finite number"),
-        ({}, {"guidance": 0, "level_temperature": [1.0]}, "list of 2 temperatures, one per level"),
-        ({}, {"guidance": 0, "level_temperature": 0.5}, "list of 2 temperatures"),
-        ({}, {"guidance": 0, "level_temperature": [1.0, -1.0]}, "temperature is at least 0, got -1.0"),
-    ],
-    ids=str,
-)
+WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"num_classes": None, "label_dropout": 0}, {"label": None}, "trained without labels"),
+    ({"label_dropout": 0}, {}, r"trained without label dropout.*training.label_dropout=0.1"),
+    ({}, {"guidance": -1}, "guidance is one finite number of at least 0, got -1"),
+    ({}, {"guidance": "1"}, "guidance is one finite number of at least 0, got '1'"),
+    ({}, {"guidance": math.nan}, "guidance is one finite number"),
+    ({}, {"guidance": 0, "level_temperature": [1.0]}, "list of 2 temperatures, one per level"),
+    ({}, {"guidance": 0, "level_temperature": 0.5}, "list of 2 temperatures"),
+    (
+        {},
+        {"guidance": 0, "level_temperature": [1.0, -1.0]},
+        "a temperature of level_temperature is at least 0, got -1.0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "arguments", "says"), WRONG, ids=str)
+def test_what_cannot_be_drawn_is_told_before(changes: dict[str, Any], arguments: dict[str, Any], says: str) -> None:
+    flow = made("autoregressive", **changes)
+    told = {"guidance": 1.0, **{name: value for name, value in arguments.items() if name != "label"}}
+    with pytest.raises(ValueError, match=says):
+        flow.check_drawing(**told)
+
+
+@pytest.mark.parametrize(("changes", "arguments", "says"), WRONG, ids=str)
 def test_wrong_use_is_told(changes: dict[str, Any], arguments: dict[str, Any], says: str) -> None:
     flow = made("autoregressive", **changes)
     with pytest.raises(ValueError, match=says):
@@ -173,7 +201,7 @@ def test_a_flow_whose_priors_read_no_labels_cannot_be_guided() -> None:
     flow.multiscale.top = TopPrior(flow.latent_shapes[-1], "channel")
     for split in flow.multiscale.splits:
         split.context_channels = 0
-    with pytest.raises(ValueError, match="only the couplings of this flow read labels"):
+    with pytest.raises(ValueError, match="those of this flow read no labels"):
         flow.sample(range(5), label=LABELS, guidance=1.0)
 
 
@@ -182,6 +210,10 @@ def test_maps_that_are_not_affine_cannot_be_guided() -> None:
     block = AutoregressiveTransformer((1, 2, 2), elementwise, width=4, num_layers=1, num_heads=1, num_classes=2)
     with pytest.raises(ValueError, match="guidance is for Gaussians, and MixtureLogistic is no affine map"):
         block.inverse(torch.zeros(1, 1, 2, 2), torch.tensor([0]), Guidance(1.0, torch.tensor([1])))
+    tarflow = {"num_blocks": 1, "num_layers": 1, "width": 4, "num_heads": 1, "coupling": "mixture"}
+    flow = flows.build("tarflow", image_shape=(1, 8, 8), num_classes=3, label_dropout=0.1, **tarflow)
+    with pytest.raises(ValueError, match="MixtureLogistic is no affine map: leave guidance out"):
+        flow.check_drawing(guidance=1.0)
 
 
 def test_a_map_with_its_own_inverse_cannot_be_guided_by_the_formula_of_its_parent() -> None:
@@ -202,6 +234,7 @@ def test_a_map_with_its_own_inverse_cannot_be_guided_by_the_formula_of_its_paren
     [
         ({"label_dropout": 1.0}, "from 0 to below 1, got 1.0"),
         ({"label_dropout": "0.1"}, "from 0 to below 1, got '0.1'"),
+        ({"num_classes": 0}, "num_classes is a whole number of at least 1, got 0"),
         ({"num_classes": None}, "drops labels, and there are none: give num_classes, too"),
     ],
     ids=str,

@@ -271,6 +271,17 @@ def test_latents_of_different_numbers_of_images_are_refused() -> None:
         ({"name": "glow", "image_shape": (1, 8, 8), "num_levels": 1, "input_limit": float("nan")}, "input_limit"),
         ({"name": "glow", "image_shape": (1, 8, 8), "num_levels": 1, "input_limit": "6"}, "input_limit"),
         ({"name": "glow", "image_shape": (1, 8, 8), "num_levels": 1, "num_classes": 0}, "num_classes"),
+        (
+            {
+                "name": "glow",
+                "image_shape": (1, 8, 8),
+                "num_levels": 1,
+                "top_prior": "autoregressive",
+                "prior_width": 48,
+            },
+            "prior_width is a multiple of 32, the width of a head, got 48",
+        ),
+        ({"name": "tarflow", "image_shape": (1, 9, 9)}, "choose a smaller num_squeezes, or images of 8 or 10 pixels"),
         ({"name": "glow", "image_shape": (1, 8, 8), "num_levels": 1, "top_prior": ["channel"]}, "top_prior is one of"),
     ],
     ids=str,

@@ -74,6 +74,18 @@ def test_parts_with_hooks_or_a_forward_of_their_own_stay_as_they_are() -> None:
     assert not torch.equal(flow.sample(range(3)), expected)
 
 
+def test_it_draws_no_random_numbers_of_its_own() -> None:
+    flow, *_ = make(GLOW, SHAPE)
+    before = torch.get_rng_state()
+    Sampler(flow).sample(range(3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_flows_without_autoregressive_maps_have_nothing_to_map_in_parallel() -> None:
+    with pytest.raises(ValueError, match="parallel is for autoregressive maps, and this flow has none"):
+        Sampler(flows.build(image_shape=SHAPE, **GLOW), parallel=True)
+
+
 def test_wrong_use_is_told_as_by_the_flow() -> None:
     flow = flows.build(image_shape=SHAPE, **GLOW)
     with pytest.raises(ValueError, match="leave label out"):

@@ -69,12 +69,13 @@ class Quality(L.Callback):
         """Check that the features read the images of the flow.
 
         Raises:
-            ValueError: if the features do not read them, or if the flow needs more than labels.
+            ValueError: if the features do not read them, or if the flow needs more than labels or cannot be guided.
         """
         assert isinstance(pl_module, LitFlow)
         if pl_module.flow.condition_shape is not None:
             raise ValueError("callbacks.quality cannot measure a flow that is given images: set callbacks.quality=null")
         self.features.check(pl_module.flow.image_shape)
+        pl_module.flow.check_drawing(self.knobs.guidance)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Describe the validation images.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.files import PRETRAINED, CheckpointError, meant, peek, read_ckpt
 from flows.image_flow import ImageFlow
+from flows.models.registry import default
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +86,9 @@ def check_resume(path: str | Path, flow: ImageFlow) -> None:
             f"{path} holds weights only, to sample from and to evaluate, and no run can go on from them: give a .ckpt "
             "file of the run, from its folder checkpoints"
         )
-    spec, _, _ = read_ckpt(path)
-    differences = [
-        f"{key} is {spec.get(key)} there and {flow.spec.get(key)} here"
-        for key in {**spec, **flow.spec}
-        if spec.get(key) != flow.spec.get(key)
-    ]
+    there, _, _ = read_ckpt(path)
+    keys, model = {**there, **flow.spec}, flow.spec.get("name", "")
+    values = {key: [spec.get(key, default(model, key)) for spec in (there, flow.spec)] for key in keys}
+    differences = [f"{key} is {one} there and {other} here" for key, (one, other) in values.items() if one != other]
     if differences:
         raise CheckpointError(f"{path} holds another model, give the same settings to go on: {', '.join(differences)}")

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from fnmatch import fnmatchcase
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import OmegaConf
+
+from flows.models.registry import default
 
 
 class Effect(Enum):
@@ -115,10 +119,25 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
     old, new = {RENAMED.get(key, key): value for key, value in _leaves(before)}, dict(_leaves(now))
     found: dict[tuple[str, str], Difference] = {}
     for key in sorted({**new, **old}, key=lambda key: key.count(".")):
-        one, other = old.get(key), new.get(key)
+        one, other = old.get(key, unset(key, now)), new.get(key)
         if key not in NOT_COMPARED and one != other and _moved(one, before, now) != str(other):
             found.setdefault((key.rpartition(".")[2], f"{one} {other}"), Difference(key, one, other))
     return list(found.values())
+
+
+def unset(key: str, config: dict[str, Any]) -> Any:
+    """Return what a setting meant before it existed: the default of what is built from its group, None if unknown."""
+    *groups, name = key.split(".")
+    node = config
+    for group in groups:
+        node = node.get(group) or {}
+    if node.get("_target_") == "flows.build":
+        return default(str(node.get("name")), name)
+    try:
+        found = signature(get_object(str(node["_target_"]))).parameters[name].default
+    except (KeyError, ImportError, ValueError):
+        return None
+    return None if found is Parameter.empty else found
 
 
 def check_same_settings(

@@ -42,9 +42,10 @@ def test_both_inverses_undo_it_and_the_log_det_is_that_of_the_jacobian(
     arguments, told = CONTEXTS[context]
     bijection, x = made(coupling, backwards, **arguments), torch.randn(4, *SHAPE)
     z, log_det = bijection(x, told)
-    torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
-    bijection.parallel = True
-    torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
+    for parallel in (False, True):
+        bijection.parallel = parallel
+        with torch.no_grad():
+            torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
 
     def of_all(images: Tensor) -> Tensor:
         return bijection(images, told)[0].sum(0)
@@ -74,13 +75,22 @@ def test_the_tests_notice_a_token_that_sees_later_ones(monkeypatch: pytest.Monke
         test_both_inverses_undo_it_and_the_log_det_is_that_of_the_jacobian("affine", False, "none")
 
 
+def test_the_inverse_has_the_gradient_of_the_inverse() -> None:
+    bijection, x = made(), torch.randn(1, *SHAPE)
+    forward = torch.autograd.functional.jacobian(lambda x: bijection(x)[0], x).reshape(12, 12)
+    z = bijection(x)[0].detach()
+    backward = torch.autograd.functional.jacobian(bijection.inverse, z).reshape(12, 12)
+    torch.testing.assert_close(forward @ backward, torch.eye(12), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("parallel", [False, True])
 def test_guided_inverses_agree(parallel: bool) -> None:
     bijection, z = made(num_classes=3), torch.randn(4, *SHAPE)
     label, guidance = torch.tensor([0, 1, 1, 0]), Guidance(1.5, torch.full((4,), 2))
     expected = bijection.inverse(z, label, guidance)
     bijection.parallel = parallel
-    torch.testing.assert_close(bijection.inverse(z, label, guidance), expected, rtol=0, atol=1e-9)
+    with torch.no_grad():
+        torch.testing.assert_close(bijection.inverse(z, label, guidance), expected, rtol=0, atol=1e-9)
     assert not torch.allclose(bijection.inverse(z, label), expected)
 
 
@@ -98,7 +108,8 @@ def test_the_parallel_inverse_ends_and_stays_finite_on_random_weights(scale: flo
         torch.nn.init.normal_(parameter, std=scale)
     calls = []
     bijection.transformer.register_forward_hook(lambda *_: calls.append(1))
-    assert bijection.inverse(torch.randn(4, *SHAPE)).isfinite().all()
+    with torch.no_grad():
+        assert bijection.inverse(torch.randn(4, *SHAPE)).isfinite().all()
     assert len(calls) <= HEIGHT * WIDTH
 
 

@@ -193,6 +193,12 @@ def test_a_layer_without_exact_inverse_is_refused_by_name(name: str) -> None:
         flows.build(name, image_shape=(1, 8, 8), num_levels=2, coupling="mixture", memory_flat=True)
 
 
+def test_a_flow_whose_networks_are_all_in_its_prior_has_nothing_to_rebuild() -> None:
+    sizes = {"num_blocks": 1, "num_layers": 1, "width": 4, "num_heads": 1, "preprocess": "gaussianize"}
+    with pytest.raises(ValueError, match="nothing to rebuild in TarFlow: leave it out"):
+        flows.build("tarflow", image_shape=(1, 8, 8), memory_flat=True, **sizes)
+
+
 def test_it_is_no_part_of_what_a_checkpoint_remembers() -> None:
     assert "memory_flat" not in built(True, name="glow").spec
 

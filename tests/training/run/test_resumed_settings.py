@@ -148,6 +148,36 @@ def test_what_can_be_obeyed_is_obeyed_and_named(begun: Any, tmp_path: Path, capl
     assert summary["earlier_parts"][0]["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
 
 
+NEW = ["label_dropout", "prior_width"]
+
+
+@pytest.mark.parametrize("told", [[], ["model.prior_width=32"]], ids=["as before", "another value"])
+def test_a_run_from_before_a_setting_existed_goes_on_with_its_default(
+    begun: Any, tmp_path: Path, told: list[str]
+) -> None:
+    """Its checkpoints and its config know nothing of the setting."""
+    mine = tmp_path / "mine"
+    shutil.copytree(begun(), mine)
+    for path in mine.glob("checkpoints/*.ckpt"):
+        checkpoint = torch.load(path, weights_only=True)
+        for node in (checkpoint["flow"], checkpoint["settings"]["model"], checkpoint["settings"]["training"]):
+            for name in NEW:
+                node.pop(name, None)
+        torch.save(checkpoint, path)
+    config = yaml.safe_load((mine / "config.yaml").read_text())
+    for name in NEW:
+        del config["model"][name]
+    del config["training"]["label_dropout"]
+    (mine / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [*SMALL, "trainer.max_epochs=2", *told, "resume=auto"]
+    if told:
+        with pytest.raises(Exception, match="prior_width is 64 there and 32 here"):
+            run_training(mine, *command)
+    else:
+        run_training(mine, *command)
+        assert read_summary(mine / "summary.json")["changed_settings"].keys() == {"trainer.max_epochs"}
+
+
 PAGE = (Path(__file__).parents[3] / "docs/training.md").read_text()
 TABLE = re.findall(r"^\| [^|]+ \| (`[^|]+=[^|]+`) \| (obeys|refuses)", PAGE, flags=re.MULTILINE)
 
