@@ -112,6 +112,8 @@ def run(command: list[str]) -> None:
     if script == "train.py":
         names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
         extra = [*extra, f"run_dir=outputs/{names}"]
+        is_of_a_size = "init_from=fashion_mnist" in overrides
+        given |= dict.fromkeys(["model.hidden_channels", "model.num_steps"], "") if is_of_a_size else {}
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
         if "callbacks=quality" in overrides:
             extra += ["callbacks.quality.num_samples=70", "data.num_val=70"]

@@ -19,7 +19,6 @@ class Journal(L.Callback):
 
     def __init__(self) -> None:
         self._time_left: TimeLeft | None = None
-        self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what is trained on what, and until when."""
@@ -27,12 +26,11 @@ class Journal(L.Callback):
             return
         assert isinstance(pl_module, LitFlow)
         self._time_left = TimeLeft(trainer, pl_module)
-        self._since = time.monotonic(), trainer.global_step
         data = trainer.datamodule  # type: ignore[attr-defined]
         parameters = sum(parameter.numel() for parameter in pl_module.flow.parameters())
         begun = f", {trainer.global_step:,} steps are done" if trainer.global_step else ""
         log.info(
-            "%s of %s parameters, %s training images; it ends by %s%s",
+            "training %s of %s parameters on %s images; it ends by %s%s",
             type(pl_module.flow).__name__,
             f"{parameters:,}",
             f"{len(data.train_set):,}",
