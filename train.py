@@ -40,10 +40,18 @@ warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is
 warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed from the folder of another run
 warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
 
-SETTINGS = {"seed": int, "test": bool, "compile": bool, "allow_tf32": bool, "data_root": str, "run_dir": str}
+SETTINGS = {
+    "seed": int,
+    "test": bool,
+    "compile": bool,
+    "allow_tf32": bool,
+    "data_root": str,
+    "run_dir": str,
+    "init_strict": bool,
+}
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
-SETTINGS |= dict.fromkeys(["run_id", "resume", "imports", "objective"], Any)
-SETTINGS |= {"init_from": str | None, "init_strict": bool, "init_skip": Any}
+SETTINGS |= dict.fromkeys(["run_id", "resume", "init_from", "init_skip", "imports", "objective"], Any)
+
 """The settings at the top of a config, and their types."""
 
 

@@ -1,7 +1,7 @@
 """Data-dependent initialisation: one pass over a batch sets every activation normalisation."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Iterable
 from inspect import signature
 from typing import Any
 
@@ -19,7 +19,7 @@ class DataDependent(ABC):
 
 @torch.no_grad()
 def initialize(
-    module: nn.Module, *args: Tensor | None, parts: Collection[nn.Module] | None = None, **kwargs: Tensor | None
+    module: nn.Module, *args: Tensor | None, parts: Iterable[nn.Module] | None = None, **kwargs: Tensor | None
 ) -> None:
     """Run `module(*args, **kwargs)` once; every DataDependent part sets its parameters just before it runs.
 
@@ -39,8 +39,8 @@ def initialize(
     if getattr(module, "num_classes", None) is not None and given.get("label") is None:
         raise ValueError("a class-conditional flow is initialised with labels: flows.initialize(flow, images, label)")
     modules: list[Any] = list(module.modules())
-    chosen = [part for part in modules if isinstance(part, DataDependent) and (parts is None or part in parts)]
-    hooks = [part.register_forward_pre_hook(start) for part in chosen]
+    chosen = module.modules() if parts is None else parts
+    hooks = [part.register_forward_pre_hook(start) for part in chosen if isinstance(part, DataDependent)]
     flows = {part: part.initialized for part in modules if hasattr(type(part), "initialized")}
     try:
         for flow in flows:

@@ -10,7 +10,6 @@ from torch import nn
 
 from flows.files import load
 from flows.image_flow import ImageFlow
-from flows.initialize import DataDependent
 
 NUM_NAMED = 5
 """How many names of weights a message lists."""
@@ -54,8 +53,8 @@ def warm_start(flow: ImageFlow, source: str | Path, *, strict: bool = True, skip
         ValueError: if the flows have different weights and `strict` is set, if a pattern fits no weight of the flow, or
             if no weight fits.
     """
-    if isinstance(skip, str):
-        raise ValueError(f"what is skipped is a list of patterns, got {skip!r}")
+    if isinstance(skip, str) or not isinstance(skip, Sequence):
+        raise ValueError(f"skip (init_skip) is a list of patterns, as in [multiscale.top.*], got {skip!r}")
     other = load(source).state_dict()
     mine = flow.state_dict()
     for pattern in skip:
@@ -82,12 +81,8 @@ def warm_start(flow: ImageFlow, source: str | Path, *, strict: bool = True, skip
 
 
 def new_parts(flow: ImageFlow, found: WarmStart) -> list[nn.Module]:
-    """Return the data-dependent parts of a flow that have weights which were not taken."""
-    return [
-        part
-        for name, part in flow.named_modules()
-        if isinstance(part, DataDependent) and any(new.startswith(f"{name}.") for new in found.new)
-    ]
+    """Return the parts of a flow that have weights which were not taken, for `flows.initialize`."""
+    return [part for name, part in flow.named_modules() if any(new.startswith(f"{name}.") for new in found.new)]
 
 
 def described(name: str, mine: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> str:

@@ -59,7 +59,8 @@ class Progress(ProgressBar):
         self._task = self._bar.add_task("training", total=1.0, told="")
         before = sys.stdout
         self._bar.start()
-        self._redirected = [one for one in logging.getLogger().handlers if getattr(one, "stream", None) is before]
+        handlers = (one for one in logging.getLogger().handlers if isinstance(one, logging.StreamHandler))
+        self._redirected = [one for one in handlers if one.stream is before]
         for handler in self._redirected:  # so that lines of the log are shown above the bar
             handler.setStream(sys.stdout)
         self._show(trainer, pl_module)
@@ -93,8 +94,8 @@ class Progress(ProgressBar):
     def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._bar is None or self._time_left is None:
             return
-        metrics = self.get_metrics(trainer, pl_module)
-        told = [f"{name} {float(metrics[key]):.4g}" for key, name in NAMES.items() if key in metrics]
+        metrics = trainer.progress_bar_metrics
+        told = [f"{name} {metrics[key]:.4g}" for key, name in NAMES.items() if key in metrics]
         left = self._time_left.seconds()
         told += [] if left is None else [f"{duration(left)} left"]
         self._bar.update(self._task, completed=self._time_left.done(), told=", ".join(told))
