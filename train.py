@@ -51,7 +51,6 @@ SETTINGS = {
 }
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
 SETTINGS |= dict.fromkeys(["run_id", "resume", "init_from", "init_skip", "imports", "objective"], Any)
-
 """The settings at the top of a config, and their types."""
 
 

@@ -244,7 +244,17 @@ class LitFlow(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def progress(self, step: int) -> float:
-        """Return how much of the run is done, 0 to 1: by steps, images or time, whichever gives the most."""
+        """Return how much of the run is done, 0 to 1: by steps, images or time, whichever gives the most.
+
+        All ranks call this together, because the clocks of a Timer differ.
+        """
+        done = self.progress_here(step)
+        if step and any(isinstance(callback, Timer) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            done = mean_over_ranks(torch.tensor(done, device=self.device)).item()
+        return done
+
+    def progress_here(self, step: int) -> float:
+        """Return `progress` by the clock of this rank, which need not ask the others."""
         if step == 0:  # asked before a checkpoint is restored: counting the steps would start the data too early
             return 0.0
         done = step / self.trainer.estimated_stepping_batches
@@ -254,7 +264,6 @@ class LitFlow(L.LightningModule):
             if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None:
                 elapsed = callback.time_elapsed()
                 done = max(done, elapsed / (elapsed + max(0.0, remaining)))
-                done = mean_over_ranks(torch.tensor(done, device=self.device)).item()  # clocks differ
         return min(1.0, done)
 
     def _evaluate(self, batch: Batch, num_draws: int) -> None:

@@ -21,8 +21,8 @@ class TimeLeft:
         self.started, self.done_before = time.monotonic(), self.done()
 
     def done(self) -> float:
-        """Return how much of the run is done, 0 to 1."""
-        return self.module.progress(self.trainer.global_step)
+        """Return how much of the run is done, 0 to 1, by the clock of this rank: only the first one asks."""
+        return self.module.progress_here(self.trainer.global_step)
 
     def seconds(self) -> float | None:
         """Return the seconds that are left at the speed so far; None while nothing is known."""

@@ -36,6 +36,26 @@ def test_what_starts_each_validation_and_the_end_are_logged(tmp_path: Path, capl
     assert re.fullmatch(r"training has ended after 20 steps and \d+ s", last)
 
 
+def test_the_first_rank_alone_asks_for_the_time_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would not answer: only the schedule, once a step, may average over the ranks."""
+    caplog.set_level(logging.INFO)
+    asked = []
+    monkeypatch.setattr("flows.training.lit.mean_over_ranks", lambda value: asked.append(value) or value)
+    run_training(tmp_path, "trainer.max_time=00:01:00:00", "trainer.max_steps=6", "trainer.val_check_interval=2")
+    journal, with_it = lines(caplog), len(asked)
+    asked.clear()
+    run_training(
+        tmp_path / "without",
+        "trainer.max_time=00:01:00:00",
+        "trainer.max_steps=6",
+        "trainer.val_check_interval=2",
+        "callbacks.journal=null",
+    )
+    assert any("left" in line for line in journal) and len(asked) == with_it > 6
+
+
 def test_all_limits_are_named_and_a_resumed_run_says_what_is_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -63,7 +83,7 @@ def test_the_time_left_is_that_of_the_steps_left(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("flows.training.callbacks.time_left.time", SimpleNamespace(monotonic=lambda: clock.now))
     flow = build("glow", image_shape=(1, 8, 8), num_levels=1, num_steps=1, hidden_channels=4)
     lit = LitFlow(flow, optimizer=Muon, schedule=WarmupDecay())
-    monkeypatch.setattr(lit, "progress", lambda step: step / 100)
+    monkeypatch.setattr(lit, "progress_here", lambda step: step / 100)
     trainer: Any = SimpleNamespace(global_step=40)
     left = TimeLeft(trainer, lit)
     assert left.seconds() is None, "nothing is known yet"
