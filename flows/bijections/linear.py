@@ -276,6 +276,26 @@ class InvertibleConv1x1(ChannelLinear):
         return weights, weights.new_zeros(weights.shape[:2])
 
 
+class UnitConv1x1(InvertibleConv1x1):
+    """A dense invertible 1x1 convolution W / |det W|^(1/C), which keeps the volume; the actnorm before it scales.
+
+    The scale of a plain 1x1 convolution is one that the prior can take back, so nothing holds it. Steps of a fixed
+    size, such as Muon's, let it grow, until the networks read values that saturate them.
+    """
+
+    @staticmethod
+    def affine(layers: Sequence[InvertibleConv1x1]) -> tuple[Tensor, Tensor]:
+        weights = torch.stack([layer.weight for layer in layers])
+        log_scales = torch.linalg.slogdet(weights.double()).logabsdet / weights.shape[-1]
+        weights = weights * (-log_scales).exp().to(weights.dtype)[:, None, None]
+        return weights, weights.new_zeros(weights.shape[:2])
+
+    @classmethod
+    def log_abs_det(cls, layers: Sequence[InvertibleConv1x1]) -> Tensor:
+        weight = layers[0].weight
+        return weight.new_zeros(len(layers))
+
+
 class WhiteningConv1x1(InvertibleConv1x1, DataDependent):
     """A dense invertible 1x1 convolution that starts by whitening the first batch.
 

@@ -17,6 +17,7 @@ from flows.bijections.linear import (
     InvertibleConv1x1,
     InvertibleConv1x1LU,
     Permutation,
+    UnitConv1x1,
     WhiteningConv1x1,
 )
 from flows.bijections.mask import ChannelMask
@@ -40,7 +41,7 @@ PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {
 }
 """Choices of `permutation`: how channels mix before each coupling."""
 
-LATER_PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {"conv1x1_white": InvertibleConv1x1.exchange}
+LATER_PERMUTATIONS: dict[str, Callable[[int], ChannelLinear]] = {"conv1x1_white": UnitConv1x1.exchange}
 """The choices for which the steps of a level after its first one mix in another way."""
 
 
@@ -63,7 +64,7 @@ class Glow(ImageFlow):
         dequantize: "uniform" noise, or "variational" (from Flow++: a different bound; reports must say so).
         preprocess: "none" (the original release's), "logit" (RealNVP's) or "gaussianize".
         permutation: "conv1x1", "conv1x1_lu", "conv1x1_white" (starts by whitening the first batch in the first
-            step of a level, and by exchanging halves in the others), "reversal" or "random".
+            step of a level, and by exchanging halves in the others, which keep the volume), "reversal" or "random".
         coupling: "affine" (x * scale + shift), "shifted_affine" ((x + shift) * scale, the original release's),
             "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".

@@ -12,7 +12,14 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation, WhiteningConv1x1
+from flows.bijections.linear import (
+    Folded,
+    InvertibleConv1x1,
+    InvertibleConv1x1LU,
+    Permutation,
+    UnitConv1x1,
+    WhiteningConv1x1,
+)
 from flows.bijections.mask import ChannelMask, CheckerboardMask
 from flows.bijections.preprocess import Gaussianize, Logit
 from flows.bijections.reshape import Squeeze
@@ -55,6 +62,7 @@ def gaussianize() -> Gaussianize:
 MAKERS: dict[str, Callable[[], Bijection]] = {
     "actnorm": lambda: ActNorm(CHANNELS),
     **{name: partial(make, CHANNELS) for name, make in PERMUTATIONS.items()},
+    "unit-conv1x1": lambda: UnitConv1x1(CHANNELS),
     "folded": lambda: Folded(ActNorm(CHANNELS), InvertibleConv1x1LU(CHANNELS), Permutation.reversal(CHANNELS)),
     **{f"coupling-{name}": partial(coupling, name) for name in COUPLINGS},
     **{f"scale-{scale}": partial(coupling, scale=scale) for scale in SCALES},
@@ -242,4 +250,13 @@ def test_an_exchange_swaps_the_halves_at_start() -> None:
     x = torch.randn(2, CHANNELS, 3, 3)
     exchanged, log_det = InvertibleConv1x1.exchange(CHANNELS)(x)
     assert torch.equal(exchanged, torch.cat((x[:, CHANNELS // 2 :], x[:, : CHANNELS // 2]), 1))
+    assert torch.equal(log_det, torch.zeros(2))
+
+
+def test_the_scale_of_the_weights_of_a_unit_convolution_has_no_effect() -> None:
+    x, layer = torch.randn(2, CHANNELS, 3, 3), perturb(UnitConv1x1(CHANNELS))
+    z, log_det = layer(x)
+    with torch.no_grad():
+        layer.weight.mul_(3.0)
+    torch.testing.assert_close(layer(x)[0], z, rtol=0, atol=1e-12)
     assert torch.equal(log_det, torch.zeros(2))
