@@ -13,15 +13,15 @@ from flows.bijections.preprocess import Gaussianize
 from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
-from flows.networks.conditioner import KNOWN_CONVS
+from flows.networks.conditioner import KNOWN_CONVS, WeightNormConv2d
 from flows.networks.conv_relu import ScaledConv2d
 
 
 class Sampler:
     """Draws the same images as a flow does, in less time: its `sample` and `decode` are those of `ImageFlow`.
 
-    Inverse matrices, the kernels of Glow's networks and the probabilities of grey levels are computed once. So changes
-    of the flow after this do not reach the sampler.
+    Inverse matrices, kernels of networks (with Glow's scales and RealNVP's weight normalisation) and the probabilities
+    of grey levels are computed once. So changes of the flow after this do not reach the sampler.
 
     Args:
         flow: the model; it is copied.
@@ -95,7 +95,7 @@ def fix(module: nn.Module) -> None:
     for name, part in module.named_children():
         if is_hooked(part):
             continue
-        if isinstance(part, ScaledConv2d) and type(part) in KNOWN_CONVS:
+        if isinstance(part, ScaledConv2d | WeightNormConv2d) and type(part) in (*KNOWN_CONVS, WeightNormConv2d):
             setattr(module, name, part.folded())
         elif isinstance(part, Gaussianize) and type(part) is Gaussianize:
             setattr(module, name, KnownHistogram(part))

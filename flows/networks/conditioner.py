@@ -11,7 +11,7 @@ from flows.autograd import is_plain
 from flows.bijections.actnorm import ActNorm
 from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
-from flows.networks.conv_relu import ScaledConv2d, conv_relu, is_same_size
+from flows.networks.conv_relu import ScaledConv2d, conv_relu, fixed_conv, is_same_size
 
 
 class ActNormConv2d(ScaledConv2d, DataDependent):
@@ -137,6 +137,10 @@ class WeightNormConv2d(nn.Module):
         """The kernels, `(out, in, 3, 3)`."""
         norms_and_directions: Any = self.parametrizations["weight"]
         return torch._weight_norm(norms_and_directions.original1, norms_and_directions.original0, 0)
+
+    def folded(self) -> nn.Conv2d:
+        """Return a plain convolution that computes the same."""
+        return fixed_conv(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, padding=1)

@@ -32,14 +32,18 @@ class ScaledConv2d(nn.Conv2d):
 
     def folded(self) -> nn.Conv2d:
         """Return a plain convolution that computes the same."""
-        kernel, bias = self.scaled()
-        side = self.kernel_size[0]
-        sizes: dict[str, Any] = {"padding": side // 2, "bias": bias is not None}
-        conv = skip_init(nn.Conv2d, self.in_channels, self.out_channels, side, **sizes)  # draws no random numbers
-        assert isinstance(conv, nn.Conv2d)
-        conv.weight = nn.Parameter(kernel, requires_grad=False)
-        conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        return conv
+        return fixed_conv(*self.scaled())
+
+
+def fixed_conv(kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Return a same-size convolution with a kernel `(out, in, side, side)` that is not trained."""
+    out_channels, in_channels, side, _ = kernel.shape
+    sizes: dict[str, Any] = {"padding": side // 2, "bias": bias is not None}
+    conv = skip_init(nn.Conv2d, in_channels, out_channels, side, **sizes)  # draws no random numbers
+    assert isinstance(conv, nn.Conv2d)
+    conv.weight = nn.Parameter(kernel, requires_grad=False)
+    conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return conv
 
 
 def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:

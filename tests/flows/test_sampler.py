@@ -59,6 +59,13 @@ def test_what_depends_on_the_weights_alone_is_computed_once() -> None:
     assert all(parameter.requires_grad for parameter in flow.parameters())
 
 
+def test_weight_normalised_kernels_are_computed_once() -> None:
+    flow, *_ = make(SPECS["realnvp"], SHAPE)
+    sampler = Sampler(flow)
+    assert "WeightNormConv2d" not in {type(part).__name__ for part in sampler.flow.modules()}
+    assert torch.equal(sampler.sample(range(3)), flow.sample(range(3)))
+
+
 def test_parts_with_hooks_or_a_forward_of_their_own_stay_as_they_are() -> None:
     class Doubled(ActNormConv2d):
         def forward(self, x: Tensor) -> Tensor:
