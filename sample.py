@@ -14,6 +14,7 @@ Examples:
 
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,24 @@ try:
     from flows.check_inputs import check_seeds
     from flows.image_flow import ImageFlow
     from flows.provenance import Provenance
-    from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png, set_tf32
+    from flows.training import (
+        check_arguments,
+        command_line,
+        image_grid,
+        is_first_rank,
+        load_flow,
+        pick_device,
+        save_png,
+        set_tf32,
+    )
     from flows.training.grid import check_channels, enlarged, with_names
     from flows.training.knobs import all_knobs
     from flows.training.machine.sharing import shared
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
+FOLDER = "samples"
+"""The folder for the images if none is given."""
 SHARD = 1000
 """Images per folder."""
 NUM_SAMPLES = 64
@@ -69,7 +81,7 @@ def draw(
     nrow: int | None,
     images: bool,
     parallel: bool,
-    out: str,
+    out: str | None,
     device: str,
     batch_size: int,
 ) -> None:
@@ -77,7 +89,8 @@ def draw(
     require_positive(batch_size=batch_size)
     several = isinstance(temperature, list) or isinstance(guidance, list) or condition is not None
     seeds = seeds_from(seed, num_samples)
-    place, grid = pick_device(device), Path(out) / "grid.png"
+    place, out = pick_device(device), fresh_folder() if out is None else out
+    grid = Path(out) / "grid.png"
     folders = {knobs: Path(out) / knobs.folder for knobs in all_knobs(temperature, guidance, level_temperature)}
     for path in folders.values() if images else [grid]:
         if path.exists():
@@ -131,6 +144,15 @@ def draw(
     print(f"{grid}: {'one row each: ' if several else ''}{'; '.join(rows)}")
     if images:
         print(f"{out}/temperature-*/: {len(seeds):,} images each, named by their seeds")
+
+
+def fresh_folder() -> str:
+    """Return `samples`, or, if it is there already, the first of `samples-2`, `samples-3` and so on that is not."""
+    names = (FOLDER if number == 1 else f"{FOLDER}-{number}" for number in count(1))
+    fresh = next(name for name in names if not Path(name).exists())
+    if fresh != FOLDER and is_first_rank():
+        print(f"{FOLDER} is there already: this goes into {fresh}")
+    return fresh
 
 
 def columns_for(classes: Tensor | None) -> int:

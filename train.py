@@ -4,6 +4,7 @@ Examples:
     python train.py                                          # Glow on Fashion-MNIST
     python train.py model=realnvp data=cifar10 trainer=gpu   # other choices; --help lists them
     python train.py experiment=digits                        # a trial of a few seconds
+    python train.py experiment=glow_cifar10 check=true       # what this would be; one step, and nothing is kept
     python train.py run_id=mine resume=auto                  # start outputs/mine, or continue it
     python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
 """
@@ -14,8 +15,10 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -24,7 +27,7 @@ try:
 
     from flows import __version__, training
     from flows.training.command.command_line import command_line
-    from flows.warm_start import new_parts, warm_start
+    from flows.warm_start import WarmStart, new_parts, warm_start
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of train.py, run {sys.executable} -m pip install --editable '.[train]'")
 
@@ -48,6 +51,9 @@ SETTINGS = {
     "data_root": str,
     "run_dir": str,
     "init_strict": bool,
+    "check": bool,
+    "gpu_gib": float,
+    "tflops": float,
 }
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
 SETTINGS |= dict.fromkeys(["run_id", "resume", "init_from", "init_skip", "imports", "objective"], Any)
@@ -63,11 +69,62 @@ def main(cfg: DictConfig) -> float:
     if not str(cfg.run_id).strip("./ "):
         raise ValueError(f"run_id is {cfg.run_id!r}: give the run a name, or leave run_id out")
     run_dir = Path(cfg.run_dir)
-    with training.hold_run_folder(run_dir):
-        facts = run(cfg, run_dir)
+    if cfg.check:
+        check(cfg)
+        return 0.0
+    try:
+        with training.hold_run_folder(run_dir):
+            facts = run(cfg, run_dir)
+    except training.Pruned as pruned:
+        return pruned.value
     if training.is_first_rank():
         training.report(facts, run_dir)
     return training.objective(cfg.objective, facts)
+
+
+def check(cfg: DictConfig) -> None:
+    """Say what a run would take, and take one step of it, without storing anything.
+
+    If the config asks for GPUs that are not here, no step is taken.
+
+    Raises:
+        ValueError: if the command would resume a run, or if the GPUs that are not here would be too small.
+    """
+    from lightning import seed_everything
+
+    if cfg.resume is not None:
+        raise ValueError("check=true checks a new run: leave resume out")
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup()
+    plan = training.forecast(cfg, len(data.train_set))
+    data.check_shares(plan.devices)
+    is_first = training.is_first_rank()
+    if is_first:
+        sets = ", ".join(f"{len(images):,} {name}" for name, images in data.sets.items())
+        print(f"images                       {sets}", *plan.lines(), sep="\n")
+    if training.lacks_gpus(cfg.trainer):
+        if plan.gib_in_all > cfg.gpu_gib:
+            raise ValueError(
+                f"the run needs {plan.gib_in_all:.3g} GiB on each device, and gpu_gib is {cfg.gpu_gib:g}: lower "
+                "data.batch_size, set model.memory_flat=true, or take more devices"
+            )
+        if is_first:
+            print(f"no step: the GPUs are not here; {plan.gib_in_all:.3g} of {cfg.gpu_gib:g} GiB of each would be used")
+        return
+    training.set_tf32(cfg.allow_tf32)
+    seed_everything(cfg.seed, verbose=False)
+    lit, _ = build_lit(cfg)
+    callbacks, rehearsal = instantiate_all(cfg.get("callbacks")), training.Rehearsal()
+    training.check_objective(cfg.objective, quality_of(callbacks), lit.flow.num_classes)
+    with TemporaryDirectory() as folder:
+        taking_part = training.for_rehearsal([*callbacks, rehearsal], Path(folder))
+        trainer = instantiate(cfg.trainer, callbacks=taking_part, default_root_dir=folder, **training.ONE_STEP)
+        training.check_tasks(trainer)
+        trainer.fit(lit, data)
+    if trainer.is_global_zero:
+        print(*rehearsal.lines(trainer, lit), sep="\n")
+        print("nothing of this is kept; leave check=true out to train")
 
 
 def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
@@ -103,15 +160,11 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         training.set_tf32(cfg.allow_tf32)
         training.keep_freed_memory()
         seed_everything(cfg.seed, verbose=False)
-        lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
-        if start is None and cfg.init_from is not None:
-            found = warm_start(lit.flow, cfg.init_from, strict=cfg.init_strict, skip=config["init_skip"])
-            lit.parts_to_initialize = new_parts(lit.flow, found)
+        lit, found = build_lit(cfg, resumes=start is not None)
+        if found is not None:
             summary.update(init_from=found.source, taken_weights=len(found.taken), new_weights=found.new)
             if training.is_first_rank():
                 log.info("%s", found)
-        elif cfg.init_from is None and (not cfg.init_strict or cfg.init_skip):
-            raise ValueError("init_strict and init_skip say what to take from init_from: give init_from, too")
         provenance = training.Provenance(
             version=__version__,
             git_commit=summary.facts["git_commit"],
@@ -121,13 +174,17 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         refuse_parallel_jobs_in_a_sweep(trainer)
         training.best_checkpoint(trainer)
         training.check_tasks(trainer)
-        training.check_objective(cfg.objective, quality_of(trainer), lit.flow.num_classes)
+        quality = quality_of(trainer.callbacks)  # type: ignore[attr-defined]
+        training.check_objective(cfg.objective, quality, lit.flow.num_classes)
         changed = [] if start is None else training.check_going_on(start, config, run_dir, lit, trainer)
         device = training.device_name(trainer.strategy.root_device)
         if trainer.is_global_zero:
             log.info("training on %s, in %d process%s", device, trainer.world_size, "es" * (trainer.world_size > 1))
         summary.update(
             parameters=sum(parameter.numel() for parameter in lit.flow.parameters()),
+            num_bits=lit.flow.dequantize.num_bits,
+            num_classes=lit.flow.num_classes,
+            condition_shape=lit.flow.condition_shape,
             dequantize=lit.flow.dequantize.noise_name,
             test_draws=lit.num_test_draws,
             test_seed=lit.eval_seed,
@@ -160,6 +217,23 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
                 if isinstance(logger, training.UnstoppableWandb):
                     logger.finish(exit_code=int(sys.exc_info()[0] is not None))
     return summary.facts
+
+
+def build_lit(cfg: DictConfig, resumes: bool = False) -> tuple[training.LitFlow, WarmStart | None]:
+    """Return the flow with its training, and what it took from the weights that a new run starts from.
+
+    Raises:
+        ValueError: if the config says what to take, but not from where.
+    """
+    lit: training.LitFlow = instantiate(cfg.training, flow=instantiate(cfg.model))
+    if cfg.init_from is None and (not cfg.init_strict or cfg.init_skip):
+        raise ValueError("init_strict and init_skip say what to take from init_from: give init_from, too")
+    if resumes or cfg.init_from is None:
+        return lit, None
+    skip: Any = OmegaConf.to_object(cfg.init_skip) if OmegaConf.is_config(cfg.init_skip) else cfg.init_skip
+    found = warm_start(lit.flow, cfg.init_from, strict=cfg.init_strict, skip=skip)
+    lit.parts_to_initialize = new_parts(lit.flow, found)
+    return lit, found
 
 
 def refuse_parallel_jobs_in_a_sweep(trainer: L.Trainer) -> None:
@@ -220,7 +294,7 @@ def train_and_test(
         "steps": trainer.global_step,
         "skipped_steps": lit.skipped_steps,
     }
-    if quality := quality_of(trainer):
+    if quality := quality_of(trainer.callbacks):  # type: ignore[attr-defined]
         found = quality.measured(trainer, lit.flow.to(trainer.strategy.root_device))
         results |= {f"val_{name}": value for name, value in found.items()}
     if test:
@@ -238,9 +312,8 @@ def train_and_test(
     return results
 
 
-def quality_of(trainer: L.Trainer) -> training.Quality | None:
+def quality_of(callbacks: Sequence[L.Callback]) -> training.Quality | None:
     """Return the callback that measures samples, or None if there is none."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((one for one in callbacks if isinstance(one, training.Quality)), None)
 
 

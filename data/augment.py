@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
-from data.image_set import Batch, ImageSet
+from data.image_set import Batch, Derived, ImageSet
 from flows.noise import uniform_noise
 
 SEED_OFFSET = 2**32
 """Keeps the draws apart from the dequantization noise of the same seed, step and image."""
+
+NUM_GREY = 256
+"""Grey levels of a uint8 image."""
 
 
 class Augment:
@@ -17,14 +20,21 @@ class Augment:
         horizontal_flip: whether to mirror half of the images.
         max_shift: the most pixels that an image moves in each direction. New pixels at the edge repeat the edge.
         random_crop: whether to cut the images out of larger ones, at random places.
+        redraw: part of the values that are replaced by random grey levels. Background flows are trained so (Ren et al.
+            2019, arXiv:1906.02845): they learn what images share with their spoiled versions.
 
     Raises:
-        ValueError: if max_shift is negative.
+        ValueError: if max_shift is negative, or redraw is no part.
     """
 
-    def __init__(self, *, horizontal_flip: bool = False, max_shift: int = 0, random_crop: bool = False) -> None:
+    def __init__(
+        self, *, horizontal_flip: bool = False, max_shift: int = 0, random_crop: bool = False, redraw: float = 0.0
+    ) -> None:
         if max_shift < 0:
             raise ValueError(f"max_shift must be at least 0, got {max_shift}")
+        if not 0 <= redraw <= 1:
+            raise ValueError(f"redraw is a part, from 0 to 1, got {redraw}")
+        self.redraw = redraw
         self.horizontal_flip = horizontal_flip
         self.max_shift = max_shift
         self.random_crop = random_crop
@@ -38,6 +48,14 @@ class Augment:
             seed: seed of the run.
             step: training step.
         """
+        batch = self._moved(batch, size, seed, step)
+        if not self.redraw:
+            return batch
+        draws = uniform_noise(batch.index, (2, *batch.images.shape[1:]), seed=seed + 2 * SEED_OFFSET, stream=step)
+        levels = (draws[:, 1] * NUM_GREY).to(batch.images.dtype)
+        return batch._replace(images=torch.where(draws[:, 0] < self.redraw, levels, batch.images))
+
+    def _moved(self, batch: Batch, size: tuple[int, int], seed: int, step: int) -> Batch:
         if not (self.horizontal_flip or self.max_shift or self.random_crop):
             return batch
         draws = uniform_noise(batch.index, (5,), seed=seed + SEED_OFFSET, stream=step)
@@ -64,7 +82,7 @@ def take(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-class CentreCrop(ImageSet):
+class CentreCrop(Derived):
     """The middle of every image of another set.
 
     Args:
@@ -73,10 +91,8 @@ class CentreCrop(ImageSet):
     """
 
     def __init__(self, base: ImageSet, size: tuple[int, int]) -> None:
-        self.base = base
+        super().__init__(base)
         self.size = size
-        self.labels = base.labels
-        self.class_names = base.class_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from data.image_set import Batch, ImageSet
+from data.image_set import Batch, Derived, ImageSet
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class Downsample:
         return channels, height // self.factor, width // self.factor
 
 
-class Conditioned(ImageSet):
+class Conditioned(Derived):
     """Another set, with the condition of each image.
 
     Args:
@@ -69,16 +69,8 @@ class Conditioned(ImageSet):
     """
 
     def __init__(self, base: ImageSet, condition: Condition) -> None:
-        self.base = base
+        super().__init__(base)
         self.condition = condition
-        self.labels = base.labels
-        self.groups = base.groups
-        self.class_names = base.class_names
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return self.base.image_shape
 
     def __getitem__(self, rows: list[int]) -> Batch:
         batch = self.base[rows]

@@ -10,11 +10,14 @@ from torch.utils.data import DataLoader
 from data.augment import Augment, CentreCrop
 from data.condition import Condition, Conditioned
 from data.files.names import shortened
-from data.image_set import Batch, ImageSet, Source, Subset
+from data.image_set import Batch, ImageSet, Joined, Source, Subset
 from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
+from data.sources.generated import Generated
 
 logger = logging.getLogger(__name__)
 
+FEW = 1000
+"""The number of generated training images, if a batch does not need more."""
 MOST_VAL = 500
 """The most training images that are set aside for validation if no number is given."""
 
@@ -33,7 +36,7 @@ class ImageData(LightningDataModule):
     The order is the module's own, so build the trainer with `use_distributed_sampler=False`.
 
     Args:
-        source: where the images come from.
+        source: where the images come from; "generated" makes pictures of `image_shape` on the spot, as a stand-in.
         image_shape: (C, H, W) that the source must have.
         num_classes: labels must lie between 0 and num_classes - 1. If the classes have names, there must be as many
             names. None if labels are not used.
@@ -63,7 +66,7 @@ class ImageData(LightningDataModule):
     def __init__(
         self,
         *,
-        source: Source,
+        source: Source | str,
         image_shape: Sequence[int],
         num_classes: int | None = None,
         batch_size: int = 64,
@@ -91,8 +94,8 @@ class ImageData(LightningDataModule):
                 f"augment.max_shift must be smaller than the images of {image_shape[1]}x{image_shape[2]} pixels, got "
                 f"{augment.max_shift}"
             )
-        self.source = source
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
+        self.source = self._generated(source, num_classes, batch_size, num_val) if isinstance(source, str) else source
         self.augment = augment or Augment()
         self.condition = condition
         self.condition_shape = None if condition is None else condition.shape(self.image_shape)
@@ -106,6 +109,12 @@ class ImageData(LightningDataModule):
         self.pin_memory = pin_memory
         self._train_loader: ResumableLoader | None = None
         self._position = 0
+
+    def _generated(self, name: str, num_classes: int | None, batch_size: int, num_val: int | None) -> Source:
+        """Return the stand-in for a source that is called by its name."""
+        if name != "generated":
+            raise ValueError(f"source is an object, or generated for pictures made on the spot; got {name!r}")
+        return Generated(self.image_shape, num_classes, max(FEW, batch_size) + (num_val or MOST_VAL))
 
     def prepare_data(self) -> None:
         """Make sure that the files of the source are there, before they are loaded for the first time."""
@@ -151,6 +160,29 @@ class ImageData(LightningDataModule):
                 f"{self.batch_size}; group fewer images together, or make data.num_val or data.batch_size smaller"
             )
         return Subset(whole, rest), Subset(whole, held)
+
+    def check_shares(self, world_size: int) -> None:
+        """Check that so many ranks can share the training batches.
+
+        Raises:
+            ValueError: if they cannot.
+        """
+        TrainOrder(len(self.train_set), self.batch_size, self.seed, 0, world_size)
+
+    def whole(self) -> ImageSet:
+        """Return all images of the source as one set, in the form for evaluation, without making any split.
+
+        Raises:
+            ValueError: if the images or labels are not as declared.
+        """
+        if (load_whole := getattr(self.source, "load_whole", None)) is not None:
+            images = load_whole()
+        else:
+            self.source.prepare()
+            images = Joined(self.source.load())
+        self._check(images)
+        self.class_names = images.class_names
+        return self._for_evaluation(images)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches were trained on, and the number of training images.

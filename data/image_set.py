@@ -1,7 +1,10 @@
 """The contract of sources: they give sets of images, which are indexed by a whole batch of rows."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +42,10 @@ class ImageSet(Dataset[Batch], ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def name(self, row: int) -> str | None:
+        """Return the name of the file of an image; None if the image is not a file of its own."""
+        return None
+
     def images_of_classes(self) -> Tensor:
         """Return how many images each named class has: int64 `(num_names,)`."""
         return torch.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names or ()))
@@ -57,6 +64,7 @@ Splits = tuple[ImageSet, ImageSet] | tuple[ImageSet, ImageSet, ImageSet]
 """Training images, test images and, if the source has its own, validation images."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A source of images."""
 
@@ -78,6 +86,7 @@ class TensorImages(ImageSet):
         labels: integers `(N,)`; None if there are no labels.
         groups: int64 `(N,)`, the same number for variants of one image; None if there are no variants.
         class_names: the name of each label; None if labels have no names.
+        names: the name of the file of each image; None if the images are not files of their own.
 
     Raises:
         ValueError: if a dtype, a number of dimensions or a length is not as stated above.
@@ -89,6 +98,7 @@ class TensorImages(ImageSet):
         labels: Tensor | None = None,
         groups: Tensor | None = None,
         class_names: tuple[str, ...] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(f"images must be uint8 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
@@ -103,6 +113,10 @@ class TensorImages(ImageSet):
         self.labels = labels.long()
         self.groups = groups
         self.class_names = class_names
+        self.names = names
+
+    def name(self, row: int) -> str | None:
+        return None if self.names is None else self.names[row]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -115,7 +129,29 @@ class TensorImages(ImageSet):
         return Batch(self.images[index], self.labels[index], index)
 
 
-class Subset(ImageSet):
+class Derived(ImageSet):
+    """Another set whose images are changed one by one; all that is known about them stays.
+
+    Args:
+        base: the other set.
+    """
+
+    def __init__(self, base: ImageSet) -> None:
+        self.base = base
+        self.labels = base.labels
+        self.groups = base.groups
+        self.class_names = base.class_names
+
+    def name(self, row: int) -> str | None:
+        return self.base.name(row)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.base.image_shape
+
+
+class Subset(Derived):
     """Some rows of another set, which are counted from zero again.
 
     Args:
@@ -124,17 +160,47 @@ class Subset(ImageSet):
     """
 
     def __init__(self, base: ImageSet, rows: Tensor) -> None:
-        self.base = base
+        super().__init__(base)
         self.rows = rows
         self.labels = base.labels[rows]
         self.groups = None if base.groups is None else base.groups[rows]
-        self.class_names = base.class_names
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return self.base.image_shape
+    def name(self, row: int) -> str | None:
+        return self.base.name(int(self.rows[row]))
 
     def __getitem__(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, dtype=torch.long)
         return self.base[self.rows[index].tolist()]._replace(index=index)
+
+
+class Joined(ImageSet):
+    """Several sets of images of one shape and with the same classes, one after the other.
+
+    Args:
+        parts: the sets.
+    """
+
+    def __init__(self, parts: Sequence[ImageSet]) -> None:
+        self.parts = parts
+        self.starts = [0, *accumulate(map(len, parts))]
+        self.labels = torch.cat([part.labels for part in parts])
+        self.class_names = parts[0].class_names
+
+    def name(self, row: int) -> str | None:
+        part, row = self._place(row)
+        return part.name(row)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.parts[0].image_shape
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        places = [self._place(row) for row in rows]
+        batches = [part[[row]] for part, row in places]
+        images, labels = (torch.cat([getattr(one, name) for one in batches]) for name in ("images", "labels"))
+        return Batch(images, labels, torch.tensor(rows, dtype=torch.long))
+
+    def _place(self, row: int) -> tuple[ImageSet, int]:
+        number = bisect_right(self.starts, row) - 1
+        return self.parts[number], row - self.starts[number]

@@ -5,9 +5,13 @@ Examples:
     python scripts/evaluate.py ckpt=PATH data=cifar10 split=val num_draws=16   # data.num_val as in the run
     python scripts/evaluate.py ckpt=PATH num_draws=64 importance_weighted=true
     python scripts/evaluate.py ckpt=PATH without_labels=true       # a class-conditional flow: also without labels
+    python scripts/evaluate.py ckpt=PATH per_image=scores.csv      # also one row per image
+    python scripts/evaluate.py data=image_folder data.source.root=FOLDER 'data.image_shape=[1,28,28]' split=all
     torchrun --nproc-per-node=8 scripts/evaluate.py ckpt=PATH      # eight processes, one per GPU, share the images
 """
 
+import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from data import Batch, ImageData
+from data import Batch, ImageData, ImageSet
 from flows.arguments import choose, require_positive
 from flows.image_flow import ImageFlow
-from flows.likelihood import draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
+from flows.likelihood import bits_per_dim, draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
 from flows.training import (
-    ImageAverage,
     check_arguments,
     check_class_names,
     check_config,
@@ -35,6 +38,7 @@ from flows.training import (
 )
 from flows.training.given import check_conditions, check_fits, given, on_device
 from flows.training.machine.sharing import shared
+from flows.training.metric import Average
 
 
 @command_line("../conf", "evaluate")
@@ -56,11 +60,14 @@ def evaluate(
     noise_seed: int,
     importance_weighted: bool,
     without_labels: bool,
+    per_image: str | None,
     out: str | None,
     device: str,
 ) -> None:
     """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments."""
     require_positive(num_draws=num_draws)
+    check_file("out", out, ".json")
+    check_file("per_image", per_image, ".csv")
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
@@ -68,19 +75,17 @@ def evaluate(
         raise ValueError(f"{ckpt} was trained without labels: leave without_labels out")
     check_fits(ckpt, flow, data)
     check_conditions(flow, data.condition_shape)
-    data.prepare_data()
-    data.setup()
+    images = images_of(data, split)
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
-    images = choose("split", data.sets, split)
     with shared() as share:
         flow = flow.to(place)
         loader = data.batches(images, share.rank, share.world_size)
         told = track(
             on_device(loader, place), f"{split} images", len(loader), console=Console(stderr=True), transient=True
         )
-        found = [
-            (
+        found = share.gathered(
+            [
                 {
                     prefix: draw_log_probs(
                         flow,
@@ -92,19 +97,18 @@ def evaluate(
                         condition=batch.condition,
                     ).cpu()
                     for prefix, label in labels(flow, batch, without_labels).items()
-                },
-                batch.index.cpu(),
-            )
-            for batch in told
-        ]
-        found = share.gathered(found)
+                }
+                for batch in told
+            ]
+        )
         if not share.is_first:
             return
 
+    columns: dict[str, Tensor] = {}
     result: dict[str, Any] = {
         "ckpt": ckpt,
         "split": split,
-        "images": None,
+        "images": len(images),
         "dequantize": flow.dequantize.noise_name,
         "num_draws": num_draws,
         "noise_seed": noise_seed,
@@ -112,18 +116,49 @@ def evaluate(
     bounds = {"": mean_bits_per_dim}
     if importance_weighted:
         bounds["importance_weighted_"] = importance_weighted_bits_per_dim
-    for prefix in found[0][0]:
+    for prefix in found[0]:
+        log_probs = torch.cat([batch[prefix] for batch in found], dim=1)
         for kind, bound in bounds.items():
-            bits = ImageAverage()
-            for log_probs, index in found:
-                bits.update(bound(log_probs[prefix], flow.num_dims), index)
-            average = bits.compute()
-            result["images"] = average.num_images
+            values = bound(log_probs, flow.num_dims)
+            average = Average(values.double(), torch.arange(len(values)))
+            columns[f"{prefix}{kind}bits_per_dim"] = values
             result[f"{prefix}{kind}bits_per_dim"] = average.mean
             result[f"{prefix}{kind}standard_error"] = average.standard_error
+        if num_draws > 1:
+            draws = bits_per_dim(log_probs.double(), flow.num_dims)
+            columns[f"{prefix}error_over_draws"] = draws.std(0) / num_draws**0.5
+    if per_image is not None:
+        write_rows(Path(per_image), images, columns)
     print(to_json(result))
     if out is not None:
         Path(out).write_text(to_json(result) + "\n")
+
+
+def check_file(name: str, told: str | None, ending: str) -> None:
+    """Check that a file can be written, before anything is computed.
+
+    Raises:
+        ValueError: if it has another ending than its content.
+        OSError: if there is no such folder, or if it cannot be written.
+    """
+    if told is None:
+        return
+    path = Path(told)
+    if path.suffix != ending:
+        raise ValueError(f"{name}={told} would hold {ending[1:].upper()}: give it a name that ends in {ending}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}={told}: there is no folder {path.parent}: make it, or give another path")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"{name}={told} cannot be written there: give another path")
+
+
+def images_of(data: ImageData, split: str) -> ImageSet:
+    """Return the images of a split, or all images of the source."""
+    if split == "all":
+        return data.whole()
+    data.prepare_data()
+    data.setup()
+    return choose("split", {**data.sets, "all": data.test_set}, split)
 
 
 def labels(flow: ImageFlow, batch: Batch, without_labels: bool) -> dict[str, Tensor | None]:
@@ -134,6 +169,19 @@ def labels(flow: ImageFlow, batch: Batch, without_labels: bool) -> dict[str, Ten
         if flow.label_dropout:
             found["dropped_label_"] = flow.dropped_label(batch.images)
     return found
+
+
+def write_rows(path: Path, images: ImageSet, columns: dict[str, Tensor]) -> None:
+    """Write one row per image: its row in the set, its file if it has one, its label if it has one, and the results."""
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["index", "file", "label", *columns])
+        for row, (label, *values) in enumerate(zip(images.labels.tolist(), *columns.values(), strict=True)):
+            name = images.class_names[label] if images.class_names and label >= 0 else label
+            shown = [images.name(row) or "", "" if label < 0 else name, *(f"{value:.6f}" for value in values)]
+            writer.writerow([row, *shown])
+    partial.replace(path)
 
 
 if __name__ == "__main__":

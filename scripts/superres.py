@@ -131,7 +131,7 @@ def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> Non
     if small_flow.image_shape != data.condition_shape or small_flow.condition_shape is not None:
         raise ValueError(
             f"small_ckpt must be an unconditional model of the small images, {data.condition_shape} (C, H, W), but it "
-            f"is one of {small_flow.image_shape}: train it on data.Downsampled, as experiment=fashion_mnist_7x7 does"
+            f"is one of {small_flow.image_shape}: train it on small images, as experiment=fashion_mnist_7x7 does"
         )
     check_classes("small_ckpt", small_flow, data)
 

@@ -64,6 +64,9 @@ class ImageFiles(ImageSet):
         self.shape = image_shape
         self.read = read
 
+    def name(self, row: int) -> str:
+        return str(self.root / self.paths[row])
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""

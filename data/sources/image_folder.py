@@ -16,7 +16,7 @@ from data.files.image_files import ImageFiles, Unfit, damaged_images
 from data.files.names import printable, shortened
 from data.files.splits import beside_splits, find_splits, missed_splits
 from data.files.walk import Listing, check_apart, list_files
-from data.image_set import ImageSet, Splits, Subset, TensorImages
+from data.image_set import ImageSet, Joined, Splits, Subset, TensorImages
 from data.order import split_off
 
 logger = logging.getLogger(__name__)
@@ -109,11 +109,7 @@ class ImageFolder:
             ValueError: as in `load`.
         """
         found = self._find()
-        left_out = [reason for part in found.values() for reason in part.left_out]
-        for reason in left_out[:NAMED]:
-            logger.warning("left out: %s", reason)
-        if len(left_out) > NAMED:
-            logger.warning("left out: %d more", len(left_out) - NAMED)
+        left_out = self._name_left_out(found)
         train, test, *val = self._sets(found)
         logger.info("%s: %s; %s", printable(self.root), describe_files(found), describe_classes([train, test, *val]))
         self._warn(found, train)
@@ -141,6 +137,26 @@ class ImageFolder:
                 if it is not clear which folders are the splits.
         """
         return self._sets(self._find())
+
+    def load_whole(self) -> ImageSet:
+        """Return all images as one set, in the order of their names, whatever split they belong to.
+
+        Raises:
+            OSError: as in `load`.
+            ValueError: as in `load`, but one image is enough.
+        """
+        found = self._find()
+        self._name_left_out(found)
+        return Joined([*self._sets_of_folders(found).values()])
+
+    def _name_left_out(self, found: dict[str, Found]) -> list[str]:
+        """Warn about the images that are left out, and return the reasons."""
+        left_out = [reason for part in found.values() for reason in part.left_out]
+        for reason in left_out[:NAMED]:
+            logger.warning("left out: %s", reason)
+        if len(left_out) > NAMED:
+            logger.warning("left out: %d more", len(left_out) - NAMED)
+        return left_out
 
     def _find(self) -> dict[str, Found]:
         """Return the contents of the folder of each split. Without splits, all images are for training."""
@@ -170,10 +186,14 @@ class ImageFolder:
             )
         return unfit
 
+    def _sets_of_folders(self, found: dict[str, Found]) -> dict[str, ImageSet]:
+        """Return the images of each folder."""
+        names = sorted({class_of(folder) for part in found.values() for folder in part.listing.folders})
+        return {split: self._files(part.listing.root, part.usable, names) for split, part in found.items()}
+
     def _sets(self, found: dict[str, Found]) -> Splits:
         """Return the training images, the test images and, if they have a folder, the validation images."""
-        names = sorted({class_of(folder) for part in found.values() for folder in part.listing.folders})
-        sets = {split: self._files(part.listing.root, part.usable, names) for split, part in found.items()}
+        sets = self._sets_of_folders(found)
         if self.group and not any(self.group.match(path.name) for part in found.values() for path in part.usable):
             raise ValueError(f"no file has a name that data.source.group={self.group.pattern} matches: correct it")
         train = sets["train"]
@@ -203,7 +223,8 @@ class ImageFolder:
         files = ImageFiles(folder, paths, labels, self.image_shape, self.read, self._groups(paths), class_names)
         if not self.in_memory:
             return files
-        return TensorImages(files[list(range(len(files)))].images, labels, files.groups, class_names)
+        images = files[list(range(len(files)))].images
+        return TensorImages(images, labels, files.groups, class_names, [*map(files.name, range(len(files)))])
 
     def _groups(self, paths: list[Path]) -> Tensor | None:
         if self.group is None:

@@ -2,10 +2,14 @@ from .callbacks.checkpoint_record import CheckpointRecord as CheckpointRecord
 from .callbacks.data_wait import DataWait as DataWait
 from .callbacks.ema import PowerEMA as PowerEMA
 from .callbacks.graceful_stop import GracefulStop as GracefulStop
+from .callbacks.hardware_use import HardwareUse as HardwareUse
 from .callbacks.image_grids import ImageGrids as ImageGrids
+from .callbacks.image_scores import ImageScores as ImageScores
 from .callbacks.journal import Journal as Journal
 from .callbacks.learning_rate import LearningRate as LearningRate
 from .callbacks.progress import Progress as Progress
+from .callbacks.pruning import ListPruned as ListPruned
+from .callbacks.pruning import Pruning as Pruning
 from .callbacks.quality import Quality as Quality
 from .callbacks.throughput import Throughput as Throughput
 from .callbacks.timed_checkpoint import TimedCheckpoint as TimedCheckpoint
@@ -24,6 +28,10 @@ from .core import load_flow as load_flow
 from .core import peek as peek
 from .core import save_flow as save_flow
 from .core import to_json as to_json
+from .cost import Cost as Cost
+from .cost import estimate as estimate
+from .forecast import forecast as forecast
+from .forecast import lacks_gpus as lacks_gpus
 from .grid import image_grid as image_grid
 from .grid import save_png as save_png
 from .grid import temperature_rows as temperature_rows
@@ -66,6 +74,10 @@ from .run.lock import hold_run_folder as hold_run_folder
 from .run.objective import check_objective as check_objective
 from .run.objective import objective as objective
 from .run.provenance import describe_data as describe_data
+from .run.pruned import Pruned as Pruned
+from .run.rehearsal import ONE_STEP as ONE_STEP
+from .run.rehearsal import Rehearsal as Rehearsal
+from .run.rehearsal import for_rehearsal as for_rehearsal
 from .run.report import report as report
 from .run.same_settings import check_same_settings as check_same_settings
 from .run.summary import RunSummary as RunSummary

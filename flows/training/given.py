@@ -51,7 +51,8 @@ def check_fits(name: str, flow: ImageFlow, data: ImageData) -> None:
     if flow.image_shape != data.image_shape:
         raise ValueError(
             f"{name} is a model of {flow.image_shape} images (C, H, W), but those of data.source have the shape "
-            f"{data.image_shape}: give the data it was trained on by data=NAME"
+            f"{data.image_shape}: give the data it was trained on by data=NAME, or a folder of images by "
+            f"data=image_folder and data.image_shape={str(list(flow.image_shape)).replace(' ', '')}"
         )
     check_classes(name, flow, data)
 

@@ -35,7 +35,7 @@ def run_sample(ckpt: Path, *overrides: str) -> Path:
         settings = [f"ckpt={ckpt}", f"out={ckpt.parent}/out", "num_samples=12", "nrow=4", "temperature=0.7"]
         cfg = compose("sample", [*settings, *overrides])
     sample.main(cfg)
-    return Path(cfg.out)
+    return Path(cfg.out or "samples")
 
 
 def read(path: Path) -> torch.Tensor:
@@ -222,3 +222,14 @@ def test_samples_of_two_calls_are_not_mixed(ckpt: Path) -> None:
     run_sample(ckpt)
     with pytest.raises(FileExistsError, match=r"temperature-0\.7 holds samples already"):
         run_sample(ckpt)
+
+
+def test_without_a_folder_each_call_writes_into_a_new_one_and_says_so(
+    ckpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ckpt.parent)
+    for _ in range(3):
+        run_sample(ckpt, "out=null", "images=false", "nrow=null", "num_samples=null")
+    assert {path.parent.name for path in ckpt.parent.glob("*/grid.png")} == {"samples", "samples-2", "samples-3"}
+    shown = capsys.readouterr().out
+    assert "samples is there already: this goes into samples-3\n" in shown and "samples-3/grid.png" in shown

@@ -30,7 +30,7 @@ def composed(tmp_path: Path, *overrides: str) -> Any:
         return compose("train", [f"run_dir={tmp_path}", f"data_root={tmp_path}", *overrides])
 
 
-GROUPS = [path.name for path in sorted(Path(CONF).iterdir()) if path.is_dir() and path.name != "features"]
+GROUPS = [path.name for path in sorted(Path(CONF).iterdir()) if path.is_dir() and path.name not in ("features", "edit")]
 ALL = [(group, choice) for group in GROUPS for choice in choices(group)]
 
 

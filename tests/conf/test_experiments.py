@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 import flows
 import train
 from flows.bijections.scale import LearnedTanhScale
-from flows.training import check_config, decay_scales, read_summary
-from scripts.estimate import Cost, estimate
+from flows.training import Cost, check_config, decay_scales, estimate, read_summary
 from tests.support.generated import GENERATORS
 from tests.support.run import CONF
 

@@ -1,7 +1,9 @@
 """Sweeps on one machine: jobs that fail, searches that go on, one name for all."""
 
+import csv
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 
@@ -57,3 +59,24 @@ def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     results = [read_summary(path) for path in tmp_path.glob("multirun/mine/*/summary.json")]
     assert {result["status"] for result in results} == {"completed", "failed"}
+
+
+def test_a_trial_that_is_behind_is_pruned_at_a_validation_and_listed_so(tmp_path: Path) -> None:
+    prunes_early = ["callbacks.pruning.pruner.n_startup_trials=1", "callbacks.pruning.pruner.percentile=50"]
+    spread = ["optimizer.lr=tag(log, interval(1e-6, 1e-2))", "training.schedule.warmup_steps=0"]
+    search = ["sweep=optuna", "hydra.sweeper.n_trials=8", "hydra.sweeper.sampler.seed=0", "trainer.max_epochs=3"]
+    result = sweep(tmp_path, *search, *prunes_early, *spread, "callbacks.grids=null")
+    assert result.exit_code == 0, result.stderr
+    summaries = {path.parent: read_summary(path) for path in tmp_path.glob("multirun/mine/*/summary.json")}
+    statuses = [summary["status"] for summary in summaries.values()]
+    assert set(statuses) == {"completed", "pruned"} and len(statuses) == 8
+    study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/multirun/mine/study.db")
+    states = [trial.state.name for trial in study.get_trials()]
+    assert sorted(states) == sorted({"completed": "COMPLETE", "pruned": "PRUNED"}[status] for status in statuses)
+    pruned = next(summary for summary in summaries.values() if summary["status"] == "pruned")
+    assert "is clearly behind the other trials" in pruned["problem"]
+    completed = [summary["val_bits_per_dim"] for summary in summaries.values() if summary["status"] == "completed"]
+    assert study.best_value == min(completed)
+    run_script(tmp_path, "scripts/collect.py", "multirun/mine")
+    with (tmp_path / "multirun/mine/collected.csv").open() as file:
+        assert sorted(row["status"] for row in csv.DictReader(file)) == sorted(statuses)

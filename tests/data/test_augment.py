@@ -110,3 +110,17 @@ def test_training_images_vary_and_evaluation_takes_the_middle_of_each(tmp_path: 
     first, _ = fit(2, save_to=tmp_path / "a.ckpt")
     second, _ = fit(6, resume_from=tmp_path / "a.ckpt")
     assert torch.equal(torch.cat(first.train_images + second.train_images), torch.cat(recorder.train_images))
+
+
+def test_a_part_of_the_values_is_redrawn_uniformly() -> None:
+    black = BATCH._replace(images=torch.zeros(400, 2, 6, 8, dtype=torch.uint8))
+    redraw = Augment(redraw=0.3)
+    images = redraw(black, (6, 8), seed=0, step=5).images
+    changed = images > 0
+    assert abs(changed.double().mean() - 0.3 * 255 / 256) < 0.01
+    assert abs(images[changed].double().mean() - 128) < 2 and images.max() == 255
+    some = Batch(black.images[7:9], torch.zeros(2), torch.arange(7, 9))
+    assert torch.equal(redraw(some, (6, 8), seed=0, step=5).images, images[7:9])
+    assert not torch.equal(redraw(black, (6, 8), seed=0, step=6).images, images)
+    with pytest.raises(ValueError, match=r"redraw is a part, from 0 to 1, got 1\.5"):
+        Augment(redraw=1.5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 
-from data import Augment, Batch, Digits, Downsample, Downsampled, ImageData, TensorImages
+from data import Augment, Batch, Changed, Digits, Downsample, ImageData, TensorImages
 
 IMAGES = torch.randint(0, 256, (60, 2, 6, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -112,7 +112,7 @@ def test_without_a_condition_batches_have_none() -> None:
 
 def test_a_source_of_smaller_images_has_the_same_labels_and_the_means_of_the_same_images() -> None:
     pytest.importorskip("sklearn")
-    whole, small = Digits(), Downsampled(Digits(), 4)
+    whole, small = Digits(), Changed(Digits(), Downsample(4))
     small.prepare()
     for images, smaller in zip(whole.load(), small.load(), strict=True):
         assert smaller.image_shape == (1, 2, 2) and torch.equal(smaller.labels, images.labels)

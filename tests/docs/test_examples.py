@@ -1,13 +1,26 @@
-"""The examples in Python hold, each by itself."""
+"""The examples in Python hold, each by itself; those of the tutorial one after the other."""
+
+import re
+from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, blocks, names_of
+from tests.docs.pages import PAGES, blocks, names_of, text
 
-EXAMPLES = [(page, code) for page in PAGES for code in blocks(page, "python")]
+TUTORIAL = "docs/tutorial.md"
+EXAMPLES = [(page, code) for page in PAGES if page != TUTORIAL for code in blocks(page, "python")]
 IDS = [page for page, _ in EXAMPLES]
 
 
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=IDS)
 def test_it_holds(page: str, code: str) -> None:
     names_of(page, code)
+
+
+@pytest.mark.slow
+def test_the_tutorial_holds_and_makes_its_own_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TUTORIAL in PAGES
+    monkeypatch.chdir(tmp_path)
+    names_of(TUTORIAL, "\n".join(blocks(TUTORIAL, "python")))
+    shown = re.findall(r"\]\((\w+\.png)\)", text(TUTORIAL))
+    assert sorted(shown) == sorted(path.name for path in tmp_path.iterdir())

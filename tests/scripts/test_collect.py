@@ -9,7 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from flows.training import read_run
 from scripts import collect
+from scripts.comparison.form import escape
 
 
 def make_run(folder: Path, overrides: dict[str, Any] | None = None, config: Any = None, **summary: Any) -> Path:
@@ -132,3 +134,138 @@ def test_a_run_without_a_finite_result_or_without_a_test_stands_last_of_the_comp
 def test_a_folder_without_runs_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: no run is in .*: give the folder of a sweep"):
         collect.main([str(tmp_path / name)])
+
+
+@pytest.fixture
+def repeated(tmp_path: Path) -> Path:
+    """Two settings with three seeds each, one of them failed."""
+    for number, (lr, seed, val) in enumerate(
+        [("1e-3", 0, 4.0), ("1e-3", 1, 4.2), ("1e-3", 2, 4.4), ("1e-2", 0, 3.0), ("1e-2", 1, 3.1)]
+    ):
+        make_run(tmp_path / str(number), {"optimizer.lr": lr, "seed": str(seed)}, **complete(val), seed=seed)
+    make_run(tmp_path / "5", {"optimizer.lr": "1e-2", "seed": "2"}, status="failed", error="diverged", seed=2)
+    return tmp_path
+
+
+def group_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "groups.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_seeds_are_repeats_with_mean_and_deviation(repeated: Path) -> None:
+    collect.main([str(repeated)])
+    assert "optimizer.lr" in rows(repeated)[0] and rows(repeated)[0]["seed"] == "0"
+    assert [row["run"] for row in rows(repeated)] == ["3", "4", "0", "1", "2", "5"]
+    better, worse = group_rows(repeated)
+    assert (better["optimizer.lr"], worse["optimizer.lr"]) == ("0.01", "0.001")
+    assert (better["runs"], better["seeds"], better["without result"]) == ("2", "2", "1")
+    assert (worse["val bits/dim"], worse["val bits/dim, deviation"]) == ("4.2000", "0.2000")
+    assert (worse["test bits/dim"], worse["test bits/dim, deviation"]) == ("4.2100", "0.2000")
+    assert not (repeated / "by-seed.png").exists() and (repeated / "by-optimizer.lr.png").exists()
+
+
+def test_groups_stand_in_markdown_and_latex(repeated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collect.main([str(repeated)])
+    assert "4.2000 ± 0.2000" in (repeated / "groups.md").read_text()
+    assert "4.2000 ± 0.2000" in capsys.readouterr().out
+    text = (repeated / "groups.tex").read_text()
+    lines = text.splitlines()
+    assert lines[0].startswith(r"\begin{tabular}{") and lines[-1] == r"\end{tabular}"
+    assert r"4.2000 $\pm$ 0.2000" in text
+    cells = [line.count(" & ") for line in lines if line.endswith(r"\\")]
+    assert len(set(cells)) == 1 and cells[0] == len(lines[0].rpartition("{")[2]) - 2
+    assert escape("a_b & 50% \\") == r"a\_b \& 50\% \textbackslash{}"
+
+
+def test_runs_without_a_test_have_a_table_and_plots(tmp_path: Path) -> None:
+    for number in range(2):
+        make_run(
+            tmp_path / str(number),
+            {"optimizer.lr": f"1e-{number}"},
+            status="completed",
+            val_bits_per_dim=4.0 + number,
+        )
+    collect.main([str(tmp_path)])
+    assert rows(tmp_path)[0]["test bits/dim"] == "" and group_rows(tmp_path)[0]["test bits/dim"] == ""
+    assert "test" not in (tmp_path / "groups.md").read_text()
+    assert (tmp_path / "by-optimizer.lr.png").exists()
+
+
+def test_curves_of_one_run_are_of_validation_and_training(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "one", {}, **complete(4.0))
+    (run_dir / "metrics.csv").write_text(
+        "step,train/seconds,train/images,val/bits_per_dim,train/bits_per_dim\n"
+        "5,,,,6.0\n9,,,,5.0\n10,1.0,320,5.0,\n15,,,,4.0\n20,2.0,640,4.5,\n"
+    )
+    assert [point.train_bits_per_dim for point in read_run(run_dir, "one").curve] == [5.5, 4.0]
+    collect.main([str(run_dir)])
+    assert rows(run_dir)[0]["run"] == "one" and (run_dir / "by-time.png").exists()
+
+
+FACTS = {"dequantize": "uniform", "test_draws": 4, "test_seed": 0, "num_bits": 8, "num_classes": None}
+SCORES = [2.0, 3.0, 4.0]
+
+
+def run_with_scores(folder: Path, scores: list[float], seed: int = 0, crc32: int = 7, **facts: Any) -> Path:
+    make_run(folder, {"seed": str(seed)}, **complete(3.0), seed=seed, **{**FACTS, **facts})
+    lines = [f"{index},{bits},4,{crc32 + index}" for index, bits in enumerate(scores)]
+    (folder / "test.csv").write_text("\n".join(["index,bits_per_dim,draws,crc32", *lines]) + "\n")
+    return folder
+
+
+def test_two_runs_are_compared_image_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = run_with_scores(tmp_path / "one", SCORES), run_with_scores(tmp_path / "other", [2.1, 3.3, 4.2])
+    collect.main(["--compare", str(one), str(other)])
+    shown = capsys.readouterr().out
+    assert "difference: -0.2000 ± 0.0577 bits/dim, the first less the second, paired on 3 test images" in shown
+    assert "better on 100.0% of the images" in shown
+    assert "not that of training seeds" in shown
+
+
+def test_several_seeds_are_averaged_image_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(2):
+        run_with_scores(tmp_path / f"a-{seed}", [score + seed for score in SCORES], seed)
+    other = run_with_scores(tmp_path / "other", SCORES)
+    collect.main(["--compare", f"{tmp_path}/a-*", str(other)])
+    shown = capsys.readouterr().out
+    assert "3.5000 bits/dim (deviation over 2 runs 0.7071)" in shown
+    assert "difference: +0.5000 ± 0.0000 bits/dim" in shown
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"dequantize": "variational"}, "other kinds of bound, so .*: uniform in one, variational in other"),
+        ({"test_draws": 1}, "other numbers of noise draws"),
+        ({"test_seed": 1}, "other seeds of the noise"),
+        ({"num_bits": 5}, "other bits per channel"),
+        ({"num_classes": 10}, r"other conditioning \(classes\).*: none in one, 10 in other"),
+        ({"condition_shape": [1, 2, 2]}, r"other conditioning \(images\)"),
+        ({"crc32": 8}, "were tested on other images .3 and 3, 0 of them the same."),
+    ],
+)
+def test_runs_that_were_not_tested_alike_are_not_compared(tmp_path: Path, facts: dict[str, Any], message: str) -> None:
+    one, other = run_with_scores(tmp_path / "one", SCORES), run_with_scores(tmp_path / "other", SCORES, **facts)
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        collect.main(["--compare", str(one), str(other)])
+
+
+def test_a_side_without_a_test_or_of_several_settings_is_refused(tmp_path: Path) -> None:
+    one, untested = run_with_scores(tmp_path / "one", SCORES), make_run(tmp_path / "untested", {}, **complete(4.0))
+    with pytest.raises(SystemExit, match=r"untested holds no run with a test.csv: give the folder of a run that was"):
+        collect.main(["--compare", str(one), str(untested)])
+    for number in range(2):
+        folder = run_with_scores(tmp_path / f"sweep/{number}", SCORES)
+        (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump([f"optimizer.lr=0.{number}"]))
+    with pytest.raises(SystemExit, match=r"the runs of .*sweep differ in optimizer.lr: give runs that differ by their"):
+        collect.main(["--compare", str(one), str(tmp_path / "sweep")])
+    (one / "test.csv").write_text("index\n0\n")
+    with pytest.raises(SystemExit, match=r"test.csv is damaged .*: test the run again"):
+        collect.main(["--compare", str(one), str(one)])
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder", "--compare", "a", "b"]])
+def test_a_folder_or_a_comparison_is_asked_for(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        collect.main(arguments)
+    assert "give a FOLDER, or --compare A B" in capsys.readouterr().err

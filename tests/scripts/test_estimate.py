@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 
 import flows
 from data import Digits
-from flows.training import Muon, decay_scales
-from scripts.estimate import Cost, estimate, images_an_epoch, limits, main, moments, num_devices
+from flows.training import Cost, Muon, decay_scales, estimate
+from flows.training.cost import moments
+from flows.training.forecast import limits, num_devices
+from scripts.estimate import images_an_epoch, main
 from tests.support.run import CONF
 
 EXPERIMENTS = sorted(path.stem for path in (Path(CONF) / "experiment").glob("*.yaml"))

@@ -1,5 +1,6 @@
 """scripts/evaluate.py: the same number as the run that made the checkpoint, and a tighter bound under its own name."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from data import Digits
-from data.image_set import Subset
-from flows.training import read_summary
+from data.image_set import Joined, Subset
+from flows.likelihood import draw_log_probs, mean_bits_per_dim
+from flows.training import load_flow, read_summary
 from scripts import evaluate
 from tests.support.run import CONF, run_training
 
@@ -59,7 +62,7 @@ def test_the_importance_weighted_bound_is_tighter_and_named_so(run_dir: Path) ->
 
 
 def test_an_unknown_split_is_named(run_dir: Path) -> None:
-    with pytest.raises(ValueError, match="split is one of train, val, test; got 'tests' \\(did you mean 'test'"):
+    with pytest.raises(ValueError, match="split is one of train, val, test, all; got 'tests' \\(did you mean 'test'"):
         run_evaluate(run_dir, "split=tests")
 
 
@@ -78,6 +81,87 @@ def test_data_of_other_classes_are_refused_for_a_flow_that_was_given_the_class(
     monkeypatch.setattr("data.sources.digits.NAMES", tuple("9876543210"))
     with pytest.raises(ValueError, match=r"the model knows the classes 0, 1, .* but those of the data are 9, 8"):
         run_evaluate(tmp_path)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_image_has_a_row_and_the_rows_average_to_the_result(run_dir: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    result = run_evaluate(run_dir, "num_draws=3", "importance_weighted=true", f"per_image={table}")
+    found = rows(table)
+    assert [row["index"] for row in found] == [str(number) for number in range(297)]
+    for name in "bits_per_dim", "importance_weighted_bits_per_dim":
+        mean = sum(float(row[name]) for row in found) / 297
+        assert mean == pytest.approx(result[name], abs=1e-6)
+    assert {row["label"] for row in found} == set("0123456789") and not any(row["file"] for row in found)
+    assert all(float(row["error_over_draws"]) > 0 for row in found)
+
+
+def test_one_draw_has_no_error_over_draws(run_dir: Path, tmp_path: Path) -> None:
+    run_evaluate(run_dir, "num_draws=1", f"per_image={tmp_path}/scores.csv")
+    assert "error_over_draws" not in rows(tmp_path / "scores.csv")[0]
+
+
+def grey_pictures(folder: Path, number: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    paths = [folder / f"{letter}.png" for letter in "cabdefgh"[:number]]
+    for shade, path in enumerate(paths):
+        Image.new("L", (8, 8), 30 * shade).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("number", [1, 5])
+@pytest.mark.parametrize("in_memory", ["true", "false"])
+def test_a_folder_is_scored_as_it_is(run_dir: Path, tmp_path: Path, number: int, in_memory: str) -> None:
+    paths = grey_pictures(tmp_path / "mine", number)
+    table = tmp_path / "scores.csv"
+    result = run_evaluate(
+        run_dir,
+        "data=image_folder",
+        f"data.source.root={tmp_path}/mine",
+        f"data.source.index_dir={tmp_path}/index",
+        f"data.source.in_memory={in_memory}",
+        "data.image_shape=[1,8,8]",
+        "data.num_workers=0",
+        "split=all",
+        f"per_image={table}",
+    )
+    assert result["images"] == number
+    assert [row["file"] for row in rows(table)] == sorted(map(str, paths))
+    assert all(row["label"] == "" for row in rows(table))
+
+
+def test_all_images_of_a_data_set_are_those_of_its_splits(run_dir: Path, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    assert run_evaluate(run_dir, "split=all", "num_draws=1", f"per_image={table}")["images"] == 1797
+    bits = [row["bits_per_dim"] for row in rows(table)]
+    images = Joined(Digits().load())
+    flow = load_flow(run_dir / "best.safetensors")
+    batch = images[[3, 1600]]
+    assert torch.equal(batch.images[1], Digits().load()[1][[100]].images[0])
+    log_probs = draw_log_probs(flow, batch.images, None, batch.index, num_draws=1, seed=0)
+    expected = mean_bits_per_dim(log_probs, flow.num_dims).tolist()
+    assert [float(bits[3]), float(bits[1600])] == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("per_image={}/missing/scores.csv", r"per_image=.*: there is no folder .*missing: make it"),
+        ("out={}/missing/result.json", r"out=.*: there is no folder"),
+        ("out={}/result.csv", r"out=.*result.csv would hold JSON: give it a name that ends in .json"),
+        ("per_image={}/scores.json", r"would hold CSV: give it a name that ends in .csv"),
+    ],
+)
+def test_files_that_cannot_be_written_are_named_before_the_work(
+    run_dir: Path, tmp_path: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "load_flow", pytest.fail)
+    with pytest.raises((ValueError, OSError), match=message):
+        run_evaluate(run_dir, override.format(tmp_path))
 
 
 @pytest.mark.slow

@@ -20,8 +20,8 @@ SMALL = [
     "model=realnvp",
     "model.num_levels=1",
     "data.image_shape=[1,2,2]",
-    "data.source._target_=data.Downsampled",
-    "+data.source.factor=4",
+    "data.source._target_=data.Changed",
+    "+data.source.change={_target_: data.Downsample, factor: 4}",
     "+data.source.source={_target_: data.Digits}",
 ]
 

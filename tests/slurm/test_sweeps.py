@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
 from flows.training import read_summary
@@ -78,12 +79,18 @@ def test_jobs_of_two_tasks(tmp_path: Path) -> None:
     assert [result["images"] for result in results] == [1280, 1280]
 
 
-def test_a_search_that_goes_on(tmp_path: Path) -> None:
-    search = [*RUN, "sweep=optuna", "model.hidden_channels=4", "hydra.sweeper.n_jobs=2"]
-    for trials in (2, 3):
-        status, output = ended(sweep(tmp_path, *search, f"hydra.sweeper.n_trials={trials}"))
+def test_a_search_goes_on_and_prunes_trials_that_are_behind(tmp_path: Path) -> None:
+    search = [*RUN, "sweep=optuna", "model.hidden_channels=4", "trainer.max_epochs=2", "hydra.sweeper.n_jobs=2"]
+    pruner = ["callbacks.pruning.pruner.n_startup_trials=2", "callbacks.pruning.pruner.percentile=50"]
+    for trials in (
+        ["hydra.sweeper.n_trials=2"],
+        ["hydra.sweeper.n_trials=3", "optimizer.lr=tag(log, interval(1e-8, 1e-7))"],
+    ):
+        status, output = ended(sweep(tmp_path, *search, *pruner, *trials))
         assert status == 0, output
     results = [read_summary(path) for path in tmp_path.glob("multirun/mine/trial-*/summary.json")]
-    assert [result["status"] for result in results] == ["completed"] * 5
+    assert sorted(result["status"] for result in results) == ["completed"] * 2 + ["pruned"] * 3
     best = float(re.findall(r"Best value: ([\d.]+)", output)[-1])
-    assert best == min(result["val_bits_per_dim"] for result in results)
+    assert best == min(result["val_bits_per_dim"] for result in results if result["status"] == "completed")
+    study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/multirun/mine/study.db")
+    assert sorted(trial.state.name for trial in study.get_trials()) == ["COMPLETE"] * 2 + ["PRUNED"] * 3

@@ -87,6 +87,13 @@ def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, settings: list[st
     for key, tolerance in {"test_bits_per_dim": 1e-6, "val_bits_per_dim": 1e-6, "test_standard_error": 1e-4}.items():
         assert results[1][key] == pytest.approx(results[0][key], rel=tolerance), key
 
+    scores = []
+    for name in ("one", "two"):
+        with (outputs / name / "test.csv").open() as file:
+            scores.append([(row["index"], row["crc32"], float(row["bits_per_dim"])) for row in csv.DictReader(file)])
+    assert [row[:2] for row in scores[1]] == [row[:2] for row in scores[0]] and len(scores[1]) == 297
+    assert [row[2] for row in scores[1]] == pytest.approx([row[2] for row in scores[0]], rel=1e-4)
+
     for key in ("train/bits_per_dim", "train/gradient_norm"):
         logs = []
         for name in ("one", "two"):

@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Timer
 
 from flows.training.callbacks.throughput import Throughput
 from flows.training.callbacks.time_left import TimeLeft, duration
+from flows.training.command.overrides import from_here
 from flows.training.lit import LitFlow
 
 log = logging.getLogger(__name__)
@@ -30,10 +32,11 @@ class Journal(L.Callback):
         parameters = sum(parameter.numel() for parameter in pl_module.flow.parameters())
         begun = f", {trainer.global_step:,} steps are done" if trainer.global_step else ""
         log.info(
-            "training %s of %s parameters on %s images; it ends by %s%s",
+            "training %s of %s parameters on %s images, in %s; it ends by %s%s",
             type(pl_module.flow).__name__,
             f"{parameters:,}",
             f"{len(data.train_set):,}",
+            from_here(Path(trainer.default_root_dir)),
             " or ".join(limits(trainer)) or "Ctrl-C",
             begun,
         )

@@ -18,6 +18,7 @@ from flows.training.command.imports import import_modules
 from flows.training.command.interrupted import Interrupted
 from flows.training.command.names import as_text
 from flows.training.command.overrides import tidy
+from flows.training.command.show_help import asks_for_help, help_text
 from flows.training.command.terminal import print_whatever_comes
 from flows.training.run.id import is_sweep
 
@@ -36,7 +37,8 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
 
     An error is printed as one sentence on standard error, and the exit status is 1, or 130 after Ctrl-C. With
     HYDRA_FULL_ERROR=1, the traceback is shown instead. If main is called with a config, it calls the function with this
-    config. Before it calls the function, main imports the modules that the config lists as `imports`.
+    config. Before it calls the function, main imports the modules that the config lists as `imports`. With --help, it
+    prints the docstring of the script, and the settings with their comments.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
@@ -63,6 +65,9 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
             print_whatever_comes()
             with one_sentence(config_name):
                 sys.argv[1:] = tidy([as_text(argument) for argument in sys.argv[1:]])
+                if asks_for_help(sys.argv[1:]):
+                    print(help_text(task.__globals__["__doc__"], configs, config_name, sys.argv[1:]))
+                    return None
                 return hydra_main()
 
         return main

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 import yaml
@@ -22,11 +24,15 @@ NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "clu
 
 
 class Point(NamedTuple):
-    """A validation: training seconds and images until then, and the bits/dim."""
+    """A validation: training seconds and images until then, and the bits/dim.
+
+    `train_bits_per_dim` is the mean over the logged training steps since the validation before it.
+    """
 
     seconds: float
     images: float
     bits_per_dim: float
+    train_bits_per_dim: float = math.nan
 
 
 @dataclass
@@ -71,7 +77,7 @@ def read_run(folder: Path, name: str) -> Run:
     summary, problem = {}, ""
     try:
         summary = json.loads((folder / "summary.json").read_text())
-        status, problem = summary["status"], summary.get("error", "")
+        status, problem = summary["status"], summary.get("error", summary.get("problem", ""))
     except FileNotFoundError:
         status, problem = "not started", "there is no summary.json"
     except (ValueError, KeyError, TypeError) as error:
@@ -80,9 +86,21 @@ def read_run(folder: Path, name: str) -> Run:
     if status in ("running", "interrupted"):
         step = max((int(row["step"]) for row in rows), default=0)
         problem = f"still running, or killed, at step {step}" if status == "running" else f"at step {step}"
+    return Run(name, status, " ".join(problem.split()), summary, _read_settings(folder), _curve(rows))
+
+
+def _curve(rows: list[dict[str, str]]) -> list[Point]:
+    """Return the validations among the rows of a `metrics.csv`."""
     columns = "train/seconds", "train/images", "val/bits_per_dim"
-    curve = [Point(*(float(row[key]) for key in columns)) for row in rows if all(row.get(key) for key in columns)]
-    return Run(name, status, " ".join(problem.split()), summary, _read_settings(folder), curve)
+    curve, losses = [], []
+    for row in rows:
+        if row.get("train/bits_per_dim"):
+            losses.append(float(row["train/bits_per_dim"]))
+        if all(row.get(key) for key in columns):
+            seconds, images, bits = (float(row[key]) for key in columns)
+            curve.append(Point(seconds, images, bits, mean(losses) if losses else math.nan))
+            losses = []
+    return curve
 
 
 def _read_metrics(path: Path) -> list[dict[str, str]]:

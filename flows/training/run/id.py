@@ -1,11 +1,14 @@
 """Names of runs, of sweeps and of the jobs of sweeps."""
 
+import atexit
 import os
 import secrets
 import shlex
+import shutil
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -83,6 +86,8 @@ class NameSweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Add `run_id` to the overrides of the jobs."""
+        if config.check:
+            return  # the sweep itself is refused, when it asks for its folder
         Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         overrides = config.hydra.overrides.task
         if not any(override.startswith("run_id=") for override in overrides):
@@ -90,6 +95,22 @@ class NameSweep(Callback):
                 overrides.append(f"run_id={config.run_id}")
 
 
+def folder_of(kind: str, run_id: str, check: bool) -> str:
+    """Return the folder of a run or a sweep; a check has a temporary one, which is removed at the end.
+
+    Raises:
+        ValueError: for a sweep of checks.
+    """
+    if check is not True:
+        return f"{kind}/{run_id}"
+    if kind == "multirun":
+        raise ValueError("check=true checks one run: leave -m and the swept values out")
+    folder = mkdtemp(prefix="check-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+OmegaConf.register_new_resolver("folder_of", folder_of, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("new_run_id", new_run_id, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 def describe_data(config: dict[str, Any]) -> str:
     """Return one line of text about a data set, from the plain config of a `data.ImageData`."""
-    source = dict(config["source"])
+    told = config["source"]
+    source = {"_target_": told} if isinstance(told, str) else dict(told)
     name = str(source.pop("_target_", "")).rpartition(".")[2]
     split = {key: config.get(key) for key in ("image_shape", "num_val", "split_seed")}
     return f"{name} {json.dumps({**source, **split})}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.training.command.overrides import command, from_here, override
 
-FILES = "summary.json", "metrics.csv", "samples/", "reconstructions/", "real.png", "best.safetensors"
+FILES = "summary.json", "metrics.csv", "test.csv", "samples/", "reconstructions/", "real.png", "best.safetensors"
 """What a run may leave in its folder for people to look at."""
 
 

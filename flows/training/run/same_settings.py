@@ -75,6 +75,10 @@ EFFECTS = {
     "init_*": Effect.OBEYED,
     # What sweeps compare finished runs by.
     "objective": Effect.OBEYED,
+    # What a check reads.
+    "check": Effect.OBEYED,
+    "gpu_gib": Effect.OBEYED,
+    "tflops": Effect.OBEYED,
     # Where files are, and how many images are loaded or evaluated at once.
     "data_root": Effect.OBEYED,
     "data.eval_batch_size": Effect.OBEYED,

@@ -17,6 +17,7 @@ from flows import __version__
 from flows.training.command.explain import explain
 from flows.training.command.interrupted import Interrupted
 from flows.training.run.provenance import git_commit
+from flows.training.run.pruned import Pruned
 from flows.valid_json import to_json
 
 OF_A_PART = (
@@ -37,9 +38,9 @@ OF_A_PART = (
 class RunSummary:
     """`summary.json`: written when the run starts and again when it ends, however it ends.
 
-    Use as a context manager: `status` is "running", then "completed", "interrupted" or "failed". Wall seconds add up
-    over the parts of a resumed run, and `earlier_parts` says how each part ended. A resumed run does not change the
-    file until it calls `begin`. Therefore, a run that is refused leaves no trace.
+    Use as a context manager: `status` is "running", then "completed", "interrupted", "pruned" or "failed". Wall
+    seconds add up over the parts of a resumed run, and `earlier_parts` says how each part ended. A resumed run does not
+    change the file until it calls `begin`. Therefore, a run that is refused leaves no trace.
 
     Args:
         path: of the JSON file.
@@ -88,6 +89,8 @@ class RunSummary:
     ) -> None:
         if error is None:
             self.facts["status"] = "completed"
+        elif isinstance(error, Pruned):
+            self.update(status="pruned", problem=str(error))
         elif isinstance(error, KeyboardInterrupt | SystemExit | Interrupted):
             self.facts["status"] = "interrupted"
         else:

@@ -28,7 +28,10 @@ def test_what_starts_each_validation_and_the_end_are_logged(tmp_path: Path, capl
     caplog.set_level(logging.INFO)
     run_training(tmp_path, "trainer.max_steps=20", "trainer.max_epochs=-1", "trainer.val_check_interval=10")
     first, *validations, last = lines(caplog)
-    assert re.fullmatch(r"training Glow of [\d,]+ parameters on 1,300 images; it ends by trainer.max_steps=20", first)
+    assert re.fullmatch(
+        rf"training Glow of [\d,]+ parameters on 1,300 images, in .*{tmp_path.name}; it ends by trainer.max_steps=20",
+        first,
+    )
     assert len(validations) == 2
     form = r"step {}, epoch {}: \d+\.\d{{4}} bits/dim on 200 validation images, \d+ images/s, \d+ s left"
     assert re.fullmatch(form.format(10, "0.2"), validations[0])

@@ -1,0 +1,122 @@
+"""What a run would take: memory on each device, and hours, from counted operations."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from flows.training.cost import BYTES, Cost, estimate, moments
+from flows.training.machine.slurm import is_slurm_task
+
+
+class Forecast(NamedTuple):
+    """What a run would take.
+
+    Args:
+        cost: of training the model.
+        devices: number of devices that train together.
+        gib: GiB on each device, by what they are for.
+        batch_size: images of a step, on all devices together.
+        an_epoch: number of training images; None if it is not known.
+        ends: for each limit of the run, its name and the hours after which it ends the run.
+        tflops: TFLOP/s that each device sustains, an assumption.
+    """
+
+    cost: Cost
+    devices: int
+    gib: dict[str, float]
+    batch_size: int
+    an_epoch: int | None
+    ends: dict[str, float]
+    tflops: float
+
+    @property
+    def gib_in_all(self) -> float:
+        """GiB on each device; work space comes on top."""
+        return sum(self.gib.values())
+
+    def lines(self) -> Iterator[str]:
+        """Go through the lines of a report."""
+        yield f"parameters                   {self.cost.parameters:,}"
+        yield f"GFLOP per image, training    {self.cost.gflop:.2f}"
+        yield f"MiB of activations per image {self.cost.mebibytes:.1f}"
+        parts = ", ".join(f"{name} {gib:.2g}" for name, gib in self.gib.items())
+        yield f"GiB on each device           {self.gib_in_all:.3g} ({parts};"
+        several = "s" * (self.devices > 1)
+        on = f"data.batch_size={self.batch_size} on {self.devices} device{several}"
+        yield f"{' ' * 29}{on}; work space comes on top)"
+        if self.an_epoch is None:
+            yield "hours per epoch              unknown: give num_images=N, the training images of this data set"
+        else:
+            hours = self.cost.hours(self.an_epoch, self.tflops * self.devices)
+            told = f"({self.an_epoch:,} images, without those for validation)"
+            yield f"hours per epoch              {hours:.2f} {told}"
+        if self.ends:
+            first = min(self.ends, key=lambda name: self.ends[name])
+            yield f"hours of the whole run       {self.ends[first]:.2f} by {first}"
+        else:
+            yield "hours of the whole run       unknown: no limit in trainer.* or callbacks.throughput.*"
+        yield f"Hours are those at a sustained {self.tflops:g} TFLOP/s of each device, which is an assumption."
+
+
+def forecast(cfg: DictConfig, an_epoch: int | None) -> Forecast:
+    """Return what the run of a config would take; nothing is trained.
+
+    Args:
+        cfg: of a run.
+        an_epoch: number of training images; None if it is not known.
+    """
+    with torch.device("meta"):
+        flow = instantiate(cfg.model)
+    cost, devices = estimate(flow), num_devices(cfg.trainer)
+    an_average = cost.parameters if (cfg.get("callbacks") or {}).get("ema") else 0
+    gib = {
+        "weights": cost.parameters * BYTES / 2**30,
+        "gradients": cost.parameters * BYTES / 2**30,
+        "optimizer": moments(instantiate(cfg.optimizer), flow) * BYTES / 2**30,
+        "average": an_average * BYTES / 2**30,
+        "activations": cost.mebibytes * cfg.data.batch_size / devices / 1024,
+    }
+    ends = limits(cfg, an_epoch, lambda num_images: cost.hours(num_images, cfg.tflops * devices))
+    return Forecast(cost, devices, gib, cfg.data.batch_size, an_epoch, ends, cfg.tflops)
+
+
+def lacks_gpus(trainer: DictConfig) -> bool:
+    """Return whether a config asks for GPUs that this process cannot reach, such as on a login node."""
+    if trainer.accelerator not in ("gpu", "cuda"):
+        return False
+    is_launched = "TORCHELASTIC_RUN_ID" in os.environ or is_slurm_task()
+    elsewhere = trainer.num_nodes > 1 and not is_launched
+    return elsewhere or torch.cuda.device_count() < num_devices(trainer) // trainer.num_nodes
+
+
+def num_devices(trainer: DictConfig) -> int:
+    """Return how many devices train together; "auto" counts as one device per machine."""
+    match trainer.devices:
+        case ListConfig() as devices:
+            each = len(devices)
+        case int() | str() as devices:
+            each = int(devices) if str(devices).isdigit() else 1
+    return each * trainer.num_nodes
+
+
+def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float]) -> dict[str, float]:
+    """Return, for each limit of a run, its name and the hours after which it ends the run."""
+    trainer, throughput = cfg.trainer, OmegaConf.select(cfg, "callbacks.throughput") or DictConfig({})
+    found: dict[str, float] = {}
+    if trainer.max_steps >= 0:
+        images = trainer.max_steps * trainer.accumulate_grad_batches * cfg.data.batch_size
+        found[f"trainer.max_steps={trainer.max_steps}"] = hours(images)
+    if (trainer.max_epochs or -1) >= 0 and an_epoch is not None:
+        found[f"trainer.max_epochs={trainer.max_epochs}"] = hours(trainer.max_epochs * an_epoch)
+    if throughput.get("max_images"):
+        found[f"callbacks.throughput.max_images={throughput.max_images}"] = hours(throughput.max_images)
+    if throughput.get("max_seconds"):
+        found[f"callbacks.throughput.max_seconds={throughput.max_seconds}"] = throughput.max_seconds / 3600
+    if isinstance(trainer.max_time, str):
+        days, its_hours, minutes, seconds = map(int, trainer.max_time.split(":"))
+        found[f"trainer.max_time={trainer.max_time}"] = 24 * days + its_hours + minutes / 60 + seconds / 3600
+    return found

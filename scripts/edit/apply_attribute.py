@@ -1,0 +1,63 @@
+"""Add an attribute to images, in several strengths.
+
+Examples:
+    python scripts/edit/apply_attribute.py attribute=sleeves.safetensors images=shirts 'strengths=[-1,0,1]'
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+
+from flows.edits import Attribute
+from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training.grid import with_names
+from scripts.edit.pictures import fresh, labels_for, read_images
+
+
+@command_line("../../conf/edit", "apply_attribute")
+def main(cfg: DictConfig) -> None:
+    """Add the attribute to the images that the config names."""
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    del arguments["imports"]
+    check_arguments(apply, arguments)
+    apply(**arguments)
+
+
+@torch.no_grad()
+def apply(
+    *,
+    ckpt: str,
+    attribute: str,
+    images: str | list[str],
+    strengths: list[float],
+    label: int | list[int] | None,
+    out: str,
+    device: str,
+) -> None:
+    """Write `grid.png`, one row per image and one column per strength, and one PNG file per image into `out`."""
+    if not strengths:
+        raise ValueError("strengths is a list of at least one number, as in strengths=[-1,0,1]")
+    place = pick_device(device)
+    flow = load_flow(ckpt)
+    direction = Attribute.load(attribute, flow)
+    flow = flow.to(place)
+    originals, _ = read_images(images, flow)
+    labels = labels_for(flow, label, len(originals))
+    folder = fresh(out)
+    zs = flow.encode(originals.to(place), labels)
+    columns = [flow.decode(direction.applied(zs, strength), labels).cpu() for strength in strengths]
+    for number, row in enumerate(zip(*columns, strict=True)):
+        for strength, image in zip(strengths, row, strict=True):
+            save_png(image, folder / f"{number:04d}_{strength:g}.png")
+    grid = image_grid(torch.stack(columns, 1).flatten(0, 1), len(strengths))
+    save_png(with_names(grid, [f"{strength:g}" for strength in strengths], []), folder / "grid.png")
+    print(f"{folder}: {direction.name} in {len(strengths)} strengths on {len(originals)} images")
+
+
+if __name__ == "__main__":
+    main()

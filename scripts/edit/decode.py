@@ -1,0 +1,49 @@
+"""Decode latents from a file.
+
+Examples:
+    python scripts/edit/decode.py latents=reconstruct/latents.npz
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+
+from flows.edits import load_latents
+from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from scripts.edit.pictures import fresh, labels_for
+
+NUM_COLUMNS = 8
+"""Images per row of the grid."""
+
+
+@command_line("../../conf/edit", "decode")
+def main(cfg: DictConfig) -> None:
+    """Decode the latents that the config names."""
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    del arguments["imports"]
+    check_arguments(decode, arguments)
+    decode(**arguments)
+
+
+@torch.no_grad()
+def decode(*, ckpt: str, latents: str, label: int | list[int] | None, out: str, device: str) -> None:
+    """Write `grid.png` and one PNG file per image into `out`."""
+    place = pick_device(device)
+    flow = load_flow(ckpt).to(place)
+    zs, _ = load_latents(latents, flow)
+    labels = labels_for(flow, label, len(zs[0]))
+    folder = fresh(out)
+    images = flow.decode([z.to(place) for z in zs], labels).cpu()
+    for number, image in enumerate(images):
+        save_png(image, folder / f"{number:04d}.png")
+    save_png(image_grid(images, NUM_COLUMNS), folder / "grid.png")
+    print(f"{folder}: {len(images)} images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Image files for a flow, and pictures of what became of them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.files.decode import check_shape, decode
+from data.files.formats import is_named_like_an_image
+from flows.image_flow import ImageFlow
+from flows.training.grid import enlarged
+
+
+def read_images(told: str | Sequence[str], flow: ImageFlow) -> tuple[Tensor, list[str]]:
+    """Read image files at the size of a flow: files, or all images of folders, sorted by name.
+
+    Images of another size are scaled to cover that of the flow and cropped at the centre, which is said.
+
+    Returns:
+        uint8 `(B, C, H, W)`, and the files.
+
+    Raises:
+        ValueError: if there is no image, or if a file is none; the message names it.
+    """
+    paths = [path for one in ([told] if isinstance(told, str) else told) for path in files_of(Path(one).expanduser())]
+    shape = check_shape(flow.image_shape)
+    wanted = f"{shape[2]}x{shape[1]}"
+    images = []
+    for path in paths:
+        images.append(decode(path, shape, enlarge=True))
+        with Image.open(path) as image:
+            size = f"{image.width}x{image.height}"
+        if size != wanted:
+            print(f"{path}: scaled from {size} to cover {wanted}, and cropped at the centre", file=sys.stderr)
+    return torch.stack(images), [*map(str, paths)]
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file, or the images of a folder.
+
+    Raises:
+        FileNotFoundError: if there is no such file or no image in the folder.
+    """
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if is_named_like_an_image(file))
+        if not found:
+            raise FileNotFoundError(f"{path} is a folder without images: give image files, or a folder of them")
+        return found
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}: give image files, or a folder of them")
+    return [path]
+
+
+def labels_for(flow: ImageFlow, label: int | Sequence[int] | None, count: int) -> Tensor | None:
+    """Return the labels of images, on the device of the flow: the one given for all, or one each.
+
+    Raises:
+        ValueError: if a class-conditional flow gets none, another flow gets some, or there is not one per image.
+    """
+    if flow.condition_shape is not None:
+        raise ValueError("this flow is given images, and edits are for flows that are not: take another ckpt")
+    if flow.num_classes is None:
+        if label is not None:
+            raise ValueError("this flow was trained without labels: leave label out")
+        return None
+    if label is None:
+        raise ValueError(f"this flow knows {flow.num_classes} classes: say what the images are by label=N, or one each")
+    listed = [label] * count if isinstance(label, int) else list(label)
+    if len(listed) != count or not all(isinstance(one, int) and 0 <= one < flow.num_classes for one in listed):
+        raise ValueError(
+            f"label is a number between 0 and {flow.num_classes - 1}, or a list of one for each of the {count} images, "
+            f"got {label}"
+        )
+    return torch.tensor(listed, device=next(flow.parameters()).device)
+
+
+def save_animation(frames: Tensor, path: Path, seconds: float) -> None:
+    """Write frames `(N, C, H, W)` there and back again, as a GIF or WebP, at a size that can be seen.
+
+    Args:
+        frames: uint8, grey or colour.
+        path: its ending says which kind.
+        seconds: of one frame.
+    """
+    zoom = max(1, 196 // max(frames.shape[2:]))
+    shape = (3, frames.shape[2] * zoom, frames.shape[3] * zoom)
+    pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in enlarged(frames.cpu(), shape)]
+    there_and_back = [*pictures, *pictures[-2:0:-1]]
+    options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
+    first, *rest = there_and_back
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0, **options)
+
+
+def fresh(out: str) -> Path:
+    """Make a new folder.
+
+    Raises:
+        FileExistsError: if it is there already.
+    """
+    folder = Path(out)
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: give another folder by out=, or remove it")
+    folder.mkdir(parents=True)
+    return folder

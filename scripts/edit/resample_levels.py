@@ -1,0 +1,64 @@
+"""Which levels of a flow carry what: draw the latents of some levels anew, and keep the others.
+
+Examples:
+    python scripts/edit/resample_levels.py images=shirts temperature=0.7
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+
+from flows.edits import resampled
+from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training.grid import with_names
+from scripts.edit.pictures import fresh, labels_for, read_images
+
+
+@command_line("../../conf/edit", "resample_levels")
+def main(cfg: DictConfig) -> None:
+    """Resample the levels of the images that the config names."""
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    del arguments["imports"]
+    check_arguments(resample, arguments)
+    resample(**arguments)
+
+
+@torch.no_grad()
+def resample(
+    *,
+    ckpt: str,
+    images: str | list[str],
+    seed: int,
+    temperature: float,
+    label: int | list[int] | None,
+    out: str,
+    device: str,
+) -> None:
+    """Write `grid.png` into `out`: the images, then one row for each choice of levels that are drawn anew."""
+    place = pick_device(device)
+    flow = load_flow(ckpt).to(place)
+    originals, _ = read_images(images, flow)
+    labels = labels_for(flow, label, len(originals))
+    zs = flow.encode(originals.to(place), labels)
+    seeds, last = range(seed, seed + len(originals)), len(zs) - 1
+    finest = {f"levels 0 to {k}" if k else "level 0": range(k + 1) for k in range(last + 1)}
+    coarsest = {
+        f"levels {k} to {last}" if k < last else f"level {last}": range(k, last + 1) for k in range(1, last + 1)
+    }
+    rows = {
+        name: flow.decode(resampled(flow, zs, levels, seeds, temperature), labels).cpu()
+        for name, levels in (finest | coarsest).items()
+    }
+    grid = image_grid(torch.cat((originals, *rows.values())), len(originals))
+    folder = fresh(out)
+    save_png(with_names(grid, [], ["images", *rows]), folder / "grid.png")
+    print(f"{folder}/grid.png: the images, then with these drawn anew: {'; '.join(rows)}")
+
+
+if __name__ == "__main__":
+    main()

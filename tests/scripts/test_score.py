@@ -1,0 +1,70 @@
+"""scripts/score.py: images of other kinds are told from those of training."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from scripts import score
+from scripts.detection import areas, detection
+from tests.support.run import CONF, run_training
+
+INVERTED = [
+    "against.source._target_=data.Changed",
+    "+against.source.source={_target_: data.Digits}",
+    "+against.source.change={_target_: data.Invert}",
+]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run_training(folder, "trainer.max_epochs=3", "test=false")
+    return folder
+
+
+def run_score(run_dir: Path, out: Path, *overrides: str) -> dict[str, dict[str, float]]:
+    told = [f"ckpt={run_dir}/best.safetensors", "data=digits", "data@against=digits", "num_images=100", "num_train=200"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        score.main(compose("score", [*told, "num_bootstrap=50", f"out={out}", *overrides]))
+    return json.loads((out / "table.json").read_text())
+
+
+def test_inverted_digits_are_told_from_digits(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "score"
+    found = run_score(run_dir, out, *INVERTED, f"background={run_dir}/best.safetensors")
+    assert found["bits/dim"]["auroc"] > 0.95 and found["typicality"]["auroc"] > 0.95
+    low, high = found["bits/dim"]["auroc_interval"]
+    assert low <= found["bits/dim"]["auroc"] <= high
+    assert found["likelihood ratio"]["auroc"] == pytest.approx(0.5, abs=1e-6)  # a flow against itself
+    assert found["PNG alone"]["auroc"] < 0.9
+    with (out / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["side"] for row in rows] == ["inside"] * 100 + ["outside"] * 100
+    assert "| bits/dim |" in capsys.readouterr().out and (out / "histograms.png").exists()
+    with pytest.raises(FileExistsError, match="is there already"):
+        run_score(run_dir, out)
+
+
+def test_equal_images_cannot_be_told_apart(run_dir: Path, tmp_path: Path) -> None:
+    found = run_score(run_dir, tmp_path / "score")
+    assert all(row["auroc"] == pytest.approx(0.5, abs=1e-6) for row in found.values())
+
+
+def test_images_of_another_shape_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Changed has \(1, 28, 28\): give images of that shape, as data.Changed"):
+        run_score(run_dir, tmp_path / "score", "data@against=digits_28x28")
+    assert not (tmp_path / "score").exists()
+
+
+def test_areas_are_those_of_all_pairs() -> None:
+    inside, outside = torch.tensor([0.0, 1.0, 2.0, 1e9]), torch.tensor([1.0, 3.0, 1e12])
+    pairs = [(one > other) + 0.5 * (one == other) for one in outside.tolist() for other in inside.tolist()]
+    assert areas(inside, outside)[0] == pytest.approx(sum(pairs) / 12)
+    found = detection(inside, outside, 20)
+    assert found == detection(inside, outside, 20) and found.auroc_interval[0] < found.auroc
