@@ -112,6 +112,7 @@ def check(cfg: DictConfig) -> None:
         if is_first:
             print(f"no step: the GPUs are not here; {plan.gib_in_all:.3g} of {cfg.gpu_gib:g} GiB of each would be used")
         return
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     training.set_tf32(cfg.allow_tf32)
     seed_everything(cfg.seed, verbose=False)
     lit, _ = build_lit(cfg)
