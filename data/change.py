@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
-LUMA = ([[[0.299]], [[0.587]], [[0.114]]],)
+LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
 
@@ -72,7 +72,8 @@ class Grey:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return uint8 images `(B, 1, H, W)` of colour images `(B, 3, H, W)`."""
-        return (images * images.new_tensor(LUMA, dtype=torch.float)).sum(1, keepdim=True).round().to(images.dtype)
+        weights = images.new_tensor(LUMA, dtype=torch.float).view(3, 1, 1)
+        return (images * weights).sum(1, keepdim=True).round().to(images.dtype)
 
     def shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (1, H, W).

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -196,8 +197,8 @@ class Joined(ImageSet):
         return self.parts[0].image_shape
 
     def __getitem__(self, rows: list[int]) -> Batch:
-        places = [self._place(row) for row in rows]
-        batches = [part[[row]] for part, row in places]
+        runs = groupby(map(self._place, rows), key=itemgetter(0))
+        batches = [part[[row for _, row in places]] for part, places in runs]
         images, labels = (torch.cat([getattr(one, name) for one in batches]) for name in ("images", "labels"))
         return Batch(images, labels, torch.tensor(rows, dtype=torch.long))
 

@@ -9,7 +9,7 @@ class Changed:
 
     Args:
         source: the other source.
-        change: what is done to images, such as `data.Downsample`, `data.Enlarge` or `data.Invert`.
+        change: what is done to images, such as `data.Downsample`, `data.Resize` or `data.Invert`.
     """
 
     def __init__(self, source: Source, change: Condition) -> None:

@@ -86,10 +86,11 @@ class ListPruned(Callback):
     """Make Hydra's sweeper list pruned trials as pruned. By itself it knows completed and failed trials only."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Let the studies of this process look for the mark of a pruned trial before they store its result."""
+        """Let the studies of this sweep look for the mark of a pruned trial before they store its result."""
         import optuna
 
         make, url = optuna.create_study, config.hydra.sweeper.storage
+        self._make = make
 
         def create_study(**settings: Any) -> optuna.Study:
             study = make(**settings)
@@ -106,3 +107,9 @@ class ListPruned(Callback):
             return study
 
         optuna.create_study = create_study  # type: ignore[assignment]
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Give Optuna its own function back."""
+        import optuna
+
+        optuna.create_study = self._make
