@@ -1,0 +1,61 @@
+"""Decode the images of a file that scripts/compress.py wrote, the same to the last bit.
+
+Examples:
+    python scripts/decompress.py stream=shirts.flow out=shirts_again
+    python scripts/decompress.py ckpt=PATH stream=FILE
+"""
+
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+
+from flows.coding import ImageCodec, read_stream
+from flows.training import check_arguments, command_line, load_flow, save_png
+from scripts.edit.pictures import fresh
+
+
+@command_line("../conf", "decompress")
+def main(cfg: DictConfig) -> None:
+    """Decode the images of the file that the config names."""
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    del arguments["imports"]
+    check_arguments(decompress, arguments)
+    decompress(**arguments)
+
+
+def decompress(*, ckpt: str, stream: str, out: str) -> None:
+    """Write one PNG file per image into `out`."""
+    flow = load_flow(ckpt)
+    coded, names = read_stream(stream, flow)
+    files = [file_of(name) for name in names or (f"{number:05d}" for number in range(coded.num_images))]
+    codec = ImageCodec(flow)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("images", total=coded.num_images)
+        images = codec.decode(coded, lambda count: progress.advance(task, count))
+    folder = fresh(out)
+    for image, file in zip(images, files, strict=True):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        save_png(image, folder / file)
+    print(f"{folder}: {len(images)} images")
+
+
+def file_of(name: str) -> PurePosixPath:
+    """Return the file of an image with a name; files of other kinds keep their ending before `.png`.
+
+    Raises:
+        ValueError: if the name leads out of the folder.
+    """
+    file = PurePosixPath(name if name.lower().endswith(".png") else f"{name}.png")
+    if file.is_absolute() or ".." in file.parts:
+        raise ValueError(f"the stream names {name!r}, which lies outside of the folder: it was not made by compress.py")
+    return file
+
+
+if __name__ == "__main__":
+    main()
