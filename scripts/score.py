@@ -87,11 +87,9 @@ def score(
     for images in (data, against):
         images.prepare_data()
         images.setup()
-    sets = {
-        "train": first(data.sets["train"], num_train),
-        "inside": first(choose("split", {"val": data.val_set, "test": data.test_set}, split), num_images),
-        "outside": first(against.test_set, num_images),
-    }
+    sets = {"train": first(data.sets["train"], num_train)}
+    for side, images in zip(SIDES, (data, against), strict=True):
+        sets[side] = first(choose("split", {"val": images.val_set, "test": images.test_set}, split), num_images)
     folder = fresh(out)
     found = {name: described(flow, data, images, noise_seed, place, name) for name, images in sets.items()}
     density = DensityOfStates(found["train"])
