@@ -12,6 +12,7 @@ flow, the density of states, and the codecs alone. docs/uses.md says what they a
 import csv
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -199,6 +200,11 @@ def plot(scores: dict[str, dict[str, Tensor]], path: Path) -> None:
     plt.close(figure)
 
 
+def with_group(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which `against=NAME` chooses a data set, as Hydra writes it."""
+    return [re.sub(r"^against=(?=\w+$)", "data@against=", argument) for argument in arguments]
+
+
 if __name__ == "__main__":
-    sys.argv = [re.sub(r"^against=(?=\w+$)", "data@against=", argument) for argument in sys.argv]
+    sys.argv = with_group(sys.argv)
     main()
