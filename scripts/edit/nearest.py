@@ -50,12 +50,11 @@ def find(
     given, names = read_images(images, data.image_shape)
     data.prepare_data()
     data.setup()
-    train = data.sets["train"]
+    train, folder = data.sets["train"], fresh(out)
     described = pixels if features is None else on(pick_device(device), features)
     found = nearest(given, train, data.eval_batch_size, num_nearest, described)
     count = found.rows.shape[1]
     neighbours = train[found.rows.flatten().tolist()]
-    folder = fresh(out)
     rows = torch.cat((given[:, None], neighbours.images.unflatten(0, (-1, count))), 1)
     grid = image_grid(rows.flatten(0, 1), count + 1)
     save_png(with_names(grid, ["image", *map(str, range(1, count + 1))], []), folder / "grid.png")
