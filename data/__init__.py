@@ -1,7 +1,7 @@
 """From images to uint8 batches: sources of images, their splits, and an order that can be resumed."""
 
 from data.augment import Augment
-from data.change import Grey, Invert, Resize, Rotate
+from data.change import Grey, Invert, Resize, Rotate, ShuffleTiles
 from data.condition import Condition, Conditioned, Downsample
 from data.datamodule import ImageData
 from data.image_set import Batch, ImageSet, Source, Subset, TensorImages
@@ -18,6 +18,7 @@ from data.sources.image_folder import ImageFolder
 from data.sources.mnist import MNIST
 from data.sources.photos import Photos
 from data.sources.svhn import SVHN
+from data.sources.without_content import Constant, Noise
 
 __all__ = [
     "CIFAR10",
@@ -29,6 +30,7 @@ __all__ = [
     "Changed",
     "Condition",
     "Conditioned",
+    "Constant",
     "Digits",
     "Downsample",
     "DownsampledImageNet",
@@ -41,10 +43,12 @@ __all__ = [
     "ImageFolder",
     "ImageSet",
     "Invert",
+    "Noise",
     "Photos",
     "Resize",
     "ResumableLoader",
     "Rotate",
+    "ShuffleTiles",
     "Source",
     "Subset",
     "TensorImages",

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 
+from data.order import shuffled
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
@@ -85,3 +87,45 @@ class Grey:
         if channels != 3:
             raise ValueError(f"images with {channels} channels are no colour images: leave data.Grey out")
         return 1, height, width
+
+
+class ShuffleTiles:
+    """Cut images into square tiles, and put these together in another order, the same for all images.
+
+    The details stay, and the content is lost.
+
+    Args:
+        side: of a tile, in pixels.
+        seed: chooses the order.
+
+    Raises:
+        ValueError: if the side is below 1.
+    """
+
+    def __init__(self, side: int, seed: int = 0) -> None:
+        if side < 1:
+            raise ValueError(f"the side of a tile must be at least 1, got {side}")
+        self.side = side
+        self.seed = seed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return uint8 images `(B, C, H, W)` with their tiles in another order."""
+        _, height, width = self.shape(images.shape[1:])
+        rows, columns = height // self.side, width // self.side
+        tiles = images.unflatten(3, (columns, self.side)).unflatten(2, (rows, self.side)).transpose(3, 4)
+        mixed = tiles.flatten(2, 3)[:, :, shuffled(rows * columns, "tiles", self.seed)]
+        return mixed.unflatten(2, (rows, columns)).transpose(3, 4).reshape(images.shape)
+
+    def shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return (C, H, W).
+
+        Raises:
+            ValueError: if H or W is not a multiple of the side.
+        """
+        channels, height, width = image_shape
+        if height % self.side or width % self.side:
+            raise ValueError(
+                f"images of {height}x{width} pixels cannot be cut into tiles of {self.side}x{self.side}: give a side "
+                "that divides both"
+            )
+        return channels, height, width

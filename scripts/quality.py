@@ -129,7 +129,8 @@ def measure(
     rows = {knobs: figures(sets, real, features) | knobs._asdict() for knobs, sets in drawn.items()}
     best = min(rows, key=lambda knobs: rows[knobs]["fd"])
     shown = drawn[best][0].images
-    neighbours, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
+    rows_shown, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
+    neighbours = train_set[rows_shown.flatten().tolist()].images
     _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, data.eval_batch_size)
     folder.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(shown, num_columns), folder / "best.png")

@@ -12,6 +12,7 @@ flow, the density of states, and the codecs alone. docs/uses.md says what they a
 import csv
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -87,11 +88,9 @@ def score(
     for images in (data, against):
         images.prepare_data()
         images.setup()
-    sets = {
-        "train": first(data.sets["train"], num_train),
-        "inside": first(choose("split", {"val": data.val_set, "test": data.test_set}, split), num_images),
-        "outside": first(against.test_set, num_images),
-    }
+    sets = {"train": first(data.sets["train"], num_train)}
+    for side, images in zip(SIDES, (data, against), strict=True):
+        sets[side] = first(choose("split", {"val": images.val_set, "test": images.test_set}, split), num_images)
     folder = fresh(out)
     found = {name: described(flow, data, images, noise_seed, place, name) for name, images in sets.items()}
     density = DensityOfStates(found["train"])
@@ -201,6 +200,11 @@ def plot(scores: dict[str, dict[str, Tensor]], path: Path) -> None:
     plt.close(figure)
 
 
+def with_group(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which `against=NAME` chooses a data set, as Hydra writes it."""
+    return [re.sub(r"^against=(?=\w+$)", "data@against=", argument) for argument in arguments]
+
+
 if __name__ == "__main__":
-    sys.argv = [re.sub(r"^against=(?=\w+$)", "data@against=", argument) for argument in sys.argv]
+    sys.argv = with_group(sys.argv)
     main()

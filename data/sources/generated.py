@@ -1,6 +1,6 @@
 """Pictures that are made on the spot, in place of data that are not here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,19 +37,36 @@ class Generated:
         """Return the training and the test images."""
         train = torch.arange(self.num_images)
         test = torch.arange(self.num_images, self.num_images + self.num_test)
-        return tuple(GeneratedImages(self.image_shape, seeds, self.num_classes) for seeds in (train, test))  # type: ignore[return-value]
+        sets = (GeneratedImages(self.picture, self.image_shape, seeds, self.num_classes) for seeds in (train, test))
+        return tuple(sets)  # type: ignore[return-value]
+
+    def picture(self, generator: torch.Generator) -> Tensor:
+        """Return the picture that a generator draws: uint8 `(C, H, W)`."""
+        channels, height, width = self.image_shape
+        coarse = torch.randn(1, channels, COARSE, COARSE, generator=generator)
+        smooth = interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
+        fine = torch.randn(self.image_shape, generator=generator)
+        return (128 + 50 * smooth + 4 * fine).clamp(0, 255).to(torch.uint8)
 
 
 class GeneratedImages(ImageSet):
-    """Smooth random pictures, each a function of its seed.
+    """Random pictures, each a function of its seed.
 
     Args:
+        picture: draws a picture by a generator.
         image_shape: (C, H, W).
         seeds: int64 `(N,)`, one for each image.
         num_classes: number of classes, which seeds take in turn; None for no labels.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], seeds: Tensor, num_classes: int | None) -> None:
+    def __init__(
+        self,
+        picture: Callable[[torch.Generator], Tensor],
+        image_shape: tuple[int, int, int],
+        seeds: Tensor,
+        num_classes: int | None,
+    ) -> None:
+        self.picture = picture
         self.shape = image_shape
         self.seeds = seeds
         self.labels = torch.full_like(seeds, -1) if num_classes is None else seeds % num_classes
@@ -61,12 +78,5 @@ class GeneratedImages(ImageSet):
 
     def __getitem__(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, dtype=torch.long)
-        return Batch(torch.stack([self._picture(int(seed)) for seed in self.seeds[index]]), self.labels[index], index)
-
-    def _picture(self, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        channels, height, width = self.shape
-        coarse = torch.randn(1, channels, COARSE, COARSE, generator=generator)
-        smooth = interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
-        fine = torch.randn(self.shape, generator=generator)
-        return (128 + 50 * smooth + 4 * fine).clamp(0, 255).to(torch.uint8)
+        pictures = [self.picture(torch.Generator().manual_seed(int(seed))) for seed in self.seeds[index]]
+        return Batch(torch.stack(pictures), self.labels[index], index)

@@ -19,7 +19,7 @@ from flows.training.grid import with_names
 from scripts.edit.pictures import fresh, labels_for, read_images
 
 
-@command_line("../../conf/edit", "apply_attribute")
+@command_line("../../conf", "edit/apply_attribute")
 def main(cfg: DictConfig) -> None:
     """Add the attribute to the images that the config names."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
@@ -46,7 +46,7 @@ def apply(
     flow = load_flow(ckpt)
     direction = Attribute.load(attribute, flow)
     flow = flow.to(place)
-    originals, _ = read_images(images, flow)
+    originals, _ = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
     folder = fresh(out)
     zs = flow.encode(originals.to(place), labels)

@@ -21,7 +21,7 @@ NUM_COLUMNS = 8
 """Images per row of the grid."""
 
 
-@command_line("../../conf/edit", "decode")
+@command_line("../../conf", "edit/decode")
 def main(cfg: DictConfig) -> None:
     """Decode the latents that the config names."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)

@@ -19,7 +19,7 @@ from flows.training import check_arguments, command_line, image_grid, load_flow,
 from scripts.edit.pictures import fresh, labels_for, read_images, save_animation
 
 
-@command_line("../../conf/edit", "interpolate")
+@command_line("../../conf", "edit/interpolate")
 def main(cfg: DictConfig) -> None:
     """Interpolate between the images that the config names."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
@@ -43,7 +43,7 @@ def interpolate(
     """Write `grid.png`, `way.gif` and `way.webp` into `out`."""
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
-    originals, _ = read_images(images, flow)
+    originals, _ = read_images(images, flow.image_shape)
     if len(originals) < 2:
         raise ValueError(f"a way leads through at least two images, got {len(originals)}: give more by images=[A,B]")
     labels = labels_for(flow, label, len(originals))

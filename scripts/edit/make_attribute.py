@@ -2,6 +2,8 @@
 
 Examples:
     python scripts/edit/make_attribute.py having=long lacking=short name=sleeves out=sleeves.safetensors
+    python scripts/edit/make_attribute.py data=fashion_mnist having=Pullover lacking=T-shirt/top name=sleeves
+    python scripts/edit/make_attribute.py data=fashion_mnist 'having=[5,7,9]' name=shoes   # against all other classes
 """
 
 import sys
@@ -9,62 +11,74 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
 
+from data import EvalOrder, ImageData, ImageSet
 from flows.arguments import require_positive
 from flows.edits import attribute_between
 from flows.image_flow import ImageFlow
-from flows.training import check_arguments, command_line, load_flow, pick_device
-from scripts.edit.pictures import labels_for, read_images
+from flows.training import check_arguments, check_config, command_line, load_flow, pick_device
+from flows.training.given import check_fits
+from scripts.edit.pictures import labels_for
+from scripts.edit.sides import sides_of_classes, sides_of_files
 
 
-@command_line("../../conf/edit", "make_attribute")
+@command_line("../../conf", "edit/make_attribute")
 def main(cfg: DictConfig) -> None:
     """Make the attribute that the config describes."""
+    check_config(cfg)
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
+    for key in ("data", "data_root", "imports"):
+        arguments.pop(key, None)
     check_arguments(make, arguments)
-    make(**arguments)
+    make(data=instantiate(cfg.get("data")), **arguments)
 
 
 def make(
     *,
+    data: ImageData | None,
     ckpt: str,
     name: str,
-    having: str | list[str],
-    lacking: str | list[str],
+    having: str | int | list[str | int],
+    lacking: str | int | list[str | int] | None,
+    num_images: int,
+    seed: int,
     label: int | None,
     batch_size: int,
     out: str,
     device: str,
 ) -> None:
-    """Write the attribute into the file `out`."""
-    require_positive(batch_size=batch_size)
+    """Write the attribute into the file `out`; see conf/edit/make_attribute.yaml for the arguments."""
+    require_positive(batch_size=batch_size, num_images=num_images)
     path = Path(out)
     if path.exists():
         raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
     if path.suffix != ".safetensors" or not path.absolute().parent.is_dir():
         raise ValueError(f"out={out} is the .safetensors file to be written, in a folder that is there")
     flow = load_flow(ckpt).to(pick_device(device))
-    sides = [encoded(flow, told, label, batch_size) for told in (having, lacking)]
-    attribute = attribute_between(flow, name, *sides)
+    if data is None:
+        sides = sides_of_files(having, lacking, flow.image_shape)
+    else:
+        check_fits(ckpt, flow, data)
+        sides = sides_of_classes(data, having, lacking, num_images, seed)
+    attribute = attribute_between(flow, name, *(encoded(flow, side, label, batch_size) for side in sides))
     attribute.save(path)
     print(f"{path}: {name}, from {attribute.num_with} images with it and {attribute.num_without} without")
 
 
 @torch.no_grad()
-def encoded(flow: ImageFlow, told: str | list[str], label: int | None, batch_size: int) -> list[list[Tensor]]:
-    """Return the latents of image files, in batches."""
-    images, _ = read_images(told, flow)
-    labels, place = labels_for(flow, label, len(images)), next(flow.parameters()).device
-    batches = []
-    for start in range(0, len(images), batch_size):
-        some = slice(start, start + batch_size)
-        batches.append(flow.encode(images[some].to(place), None if labels is None else labels[some]))
-    return batches
+def encoded(flow: ImageFlow, images: ImageSet, label: int | None, batch_size: int) -> list[list[Tensor]]:
+    """Return the latents of images, in batches, given one label for all or their own labels."""
+    own = images.labels.tolist() if flow.num_classes is not None and (images.labels >= 0).all() else None
+    labels, place = labels_for(flow, own if label is None else label, len(images)), next(flow.parameters()).device
+    return [
+        flow.encode(images[rows].images.to(place), None if labels is None else labels[rows])
+        for rows in EvalOrder(len(images), batch_size)
+    ]
 
 
 if __name__ == "__main__":

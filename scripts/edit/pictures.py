@@ -15,10 +15,14 @@ from flows.image_flow import ImageFlow
 from flows.training.grid import enlarged
 
 
-def read_images(told: str | Sequence[str], flow: ImageFlow) -> tuple[Tensor, list[str]]:
-    """Read image files at the size of a flow: files, or all images of folders, sorted by name.
+def read_images(told: str | Sequence[str], image_shape: Sequence[int]) -> tuple[Tensor, list[str]]:
+    """Read image files at one size: files, or all images of folders, sorted by name.
 
-    Images of another size are scaled to cover that of the flow and cropped at the centre, which is said.
+    Images of another size are scaled to cover this size and cropped at the centre, which is said.
+
+    Args:
+        told: the files and folders.
+        image_shape: (C, H, W).
 
     Returns:
         uint8 `(B, C, H, W)`, and the files.
@@ -27,7 +31,7 @@ def read_images(told: str | Sequence[str], flow: ImageFlow) -> tuple[Tensor, lis
         ValueError: if there is no image, or if a file is none; the message names it.
     """
     paths = [path for one in ([told] if isinstance(told, str) else told) for path in files_of(Path(one).expanduser())]
-    shape = check_shape(flow.image_shape)
+    shape = check_shape(image_shape)
     wanted = f"{shape[2]}x{shape[1]}"
     images = []
     for path in paths:

@@ -19,7 +19,7 @@ from flows.training import check_arguments, command_line, image_grid, load_flow,
 from scripts.edit.pictures import fresh, labels_for, read_images
 
 
-@command_line("../../conf/edit", "reconstruct")
+@command_line("../../conf", "edit/reconstruct")
 def main(cfg: DictConfig) -> None:
     """Reconstruct the images that the config names."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
@@ -33,7 +33,7 @@ def reconstruct(*, ckpt: str, images: str | list[str], label: int | list[int] | 
     """Write `grid.png` (originals above), `latents.npz`, and one PNG file per image into `out`."""
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
-    originals, names = read_images(images, flow)
+    originals, names = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
     folder = fresh(out)
     zs = flow.encode(originals.to(place), labels)

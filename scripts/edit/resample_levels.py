@@ -19,7 +19,7 @@ from flows.training.grid import with_names
 from scripts.edit.pictures import fresh, labels_for, read_images
 
 
-@command_line("../../conf/edit", "resample_levels")
+@command_line("../../conf", "edit/resample_levels")
 def main(cfg: DictConfig) -> None:
     """Resample the levels of the images that the config names."""
     arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
@@ -42,7 +42,7 @@ def resample(
     """Write `grid.png` into `out`: the images, then one row for each choice of levels that are drawn anew."""
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
-    originals, _ = read_images(images, flow)
+    originals, _ = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
     zs = flow.encode(originals.to(place), labels)
     seeds, last = range(seed, seed + len(originals)), len(zs) - 1

@@ -40,6 +40,7 @@ TRIALS = (
     "digits",
     "digits_superres",
     "fashion_mnist_7x7",
+    "fashion_mnist_background",
     "fashion_mnist_class_5min",
     "fashion_mnist_superres",
     "photos_10min",

@@ -14,11 +14,21 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from torchvision import datasets
 
 import data
 import sample
 import train
-from scripts import bench, codecs, collect, estimate, evaluate, quality, race, superres
+from scripts import bench, codecs, collect, compare_scores, estimate, evaluate, quality, race, score, superres
+from scripts.edit import (
+    apply_attribute,
+    decode,
+    interpolate,
+    make_attribute,
+    nearest,
+    reconstruct,
+    resample_levels,
+)
 from tests.docs.pages import PAGES, ROOT, blocks, spans, text
 from tests.support.run import CONF
 
@@ -39,6 +49,18 @@ SCRIPTS = {
     "scripts/quality.py": (quality.main, "quality", ["data.num_val=70", "data.batch_size=8", "num_samples=70"]),
     "scripts/superres.py": (superres.main, "superres", ["data.num_val=8", "num_samples=5"]),
     "scripts/codecs.py": (codecs.main, "codecs", []),
+    "scripts/score.py": (
+        score.main,
+        "score",
+        ["data.num_val=8", "against.num_val=8", "num_images=8", "num_train=20", "num_bootstrap=5"],
+    ),
+    "scripts/edit/reconstruct.py": (reconstruct.main, "edit/reconstruct", []),
+    "scripts/edit/decode.py": (decode.main, "edit/decode", []),
+    "scripts/edit/interpolate.py": (interpolate.main, "edit/interpolate", []),
+    "scripts/edit/resample_levels.py": (resample_levels.main, "edit/resample_levels", []),
+    "scripts/edit/make_attribute.py": (make_attribute.main, "edit/make_attribute", ["num_images=5"]),
+    "scripts/edit/apply_attribute.py": (apply_attribute.main, "edit/apply_attribute", []),
+    "scripts/edit/nearest.py": (nearest.main, "edit/nearest", ["data.num_val=8"]),
 }
 BATCH_SCRIPTS = {
     "scripts/slurm/train.sbatch": ("train.py", ["trainer=ddp"]),
@@ -46,6 +68,8 @@ BATCH_SCRIPTS = {
     "scripts/slurm/sample.sbatch": ("sample.py", []),
 }
 """The script that each starts, and what it tells it by itself."""
+COMPARISON = "scripts/compare_scores.py"
+"""A script without a config that is run, too."""
 TINY_TRAINING = {
     "data.batch_size": "8",
     "data.num_val": "8",
@@ -80,14 +104,17 @@ COMPOSED = [words for words in COMMANDS if {*SCRIPTS, *BATCH_SCRIPTS} & {*words}
 JOBS = [
     words
     for words in BLOCKS
-    if words[0] == "python" and words[1] in SCRIPTS and not {"-m", "--help", "trainer.num_nodes=2"} & {*words}
+    if words[0] == "python"
+    and words[1] in {*SCRIPTS, COMPARISON}
+    and not {"-m", "--help", "trainer.num_nodes=2"} & {*words}
 ]
 RACES = [words for words in COMMANDS if words[:2] == ["python", "scripts/race.py"]]
 SWEEPS = [words for words in BLOCKS if words[:3] == ["python", "train.py", "-m"] and "cluster=slurm" not in words]
 
 
-def random_set(shape: tuple[int, int, int]) -> data.TensorImages:
-    return data.TensorImages(torch.randint(0, 256, (150, *shape), dtype=torch.uint8), torch.arange(150) % 10)
+def random_set(shape: tuple[int, int, int], class_names: tuple[str, ...] | None = None) -> data.TensorImages:
+    images = torch.randint(0, 256, (150, *shape), dtype=torch.uint8)
+    return data.TensorImages(images, torch.arange(150) % 10, class_names=class_names)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +125,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(100):
         pixels = torch.randint(0, 256, (70, 90, 3), dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(folder / "photos" / f"{k}.png")
+    for name in ("a", "b", "c", "shirts/1", "long/1", "short/1"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.effect_noise((28, 28), 50).save(folder / f"{name}.png")
     (folder / "small").mkdir()
     Image.new("L", (7, 7)).save(folder / "small" / "0.png")
     (example,) = (code for code in blocks("docs/extending.md", "python") if "class SinhArcsinh" in code)
@@ -107,6 +137,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: list[str]) -> None:
     _, script, *overrides = command
+    if script == COMPARISON:
+        return compare_scores.main(overrides)
     main, config, extra = SCRIPTS[script]
     given = {override.split("=")[0]: override for override in overrides}
     if script == "train.py":
@@ -124,7 +156,7 @@ def run(command: list[str]) -> None:
     elif "num_samples" in given:
         overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = compose(config, [*overrides, *extra])
+        cfg = compose(config, [*score.with_group(overrides), *extra])
     if script == "train.py":
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
     main(cfg)
@@ -135,9 +167,15 @@ def run(command: list[str]) -> None:
 def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for source, shape in (data.FashionMNIST, (1, 28, 28)), (data.CIFAR10, (3, 32, 32)), (data.Photos, (3, 32, 32)):
+    clothes = tuple(datasets.FashionMNIST.classes)
+    for source, of in (
+        (data.FashionMNIST, ((1, 28, 28), clothes)),
+        (data.CIFAR10, ((3, 32, 32),)),
+        (data.Photos, ((3, 32, 32),)),
+        (data.Emoji, ((3, 28, 28),)),
+    ):
         monkeypatch.setattr(source, "prepare", lambda self: None)
-        monkeypatch.setattr(source, "load", lambda self, shape=shape: (random_set(shape), random_set(shape)))
+        monkeypatch.setattr(source, "load", lambda self, of=of: (random_set(*of), random_set(*of)))
     for command in JOBS:
         print(*command)
         run(command)
@@ -152,7 +190,7 @@ def test_every_one_composes(command: list[str]) -> None:
     words = [word for word in command[command.index(started) + 1 :] if word not in ("-m", "--help")]
     placeholder = {"num_images=N": "num_images=9"}
     first = []
-    for word in [*overrides, *(placeholder.get(word, word) for word in words)]:
+    for word in score.with_group([*overrides, *(placeholder.get(word, word) for word in words)]):
         override = OverridesParser.create().parse_override(word)
         value = next(iter(override.sweep_string_iterator())) if override.is_sweep_override() else None
         first.append(word if value is None else f"{override.key_or_group}={value}")

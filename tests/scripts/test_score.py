@@ -62,6 +62,16 @@ def test_images_of_another_shape_are_refused(run_dir: Path, tmp_path: Path) -> N
     assert not (tmp_path / "score").exists()
 
 
+def test_validation_images_are_compared_with_validation_images(run_dir: Path, tmp_path: Path) -> None:
+    """Without a change, both sides have the same scores, in the same order."""
+    found = run_score(run_dir, tmp_path / "score", "split=val", "num_images=1000")
+    assert all(row["auroc"] == pytest.approx(0.5, abs=1e-6) for row in found.values())
+    with (tmp_path / "score/scores.csv").open() as file:
+        rows = [[row["side"], row["bits/dim"]] for row in csv.DictReader(file)]
+    inside, outside = ([bits for side, bits in rows if side == name] for name in score.SIDES)
+    assert inside == outside and len(inside) == 200
+
+
 def test_areas_are_those_of_all_pairs() -> None:
     inside, outside = torch.tensor([0.0, 1.0, 2.0, 1e9]), torch.tensor([1.0, 3.0, 1e12])
     pairs = [(one > other) + 0.5 * (one == other) for one in outside.tolist() for other in inside.tolist()]

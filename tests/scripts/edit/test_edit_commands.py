@@ -11,17 +11,20 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 import flows
+from data import ImageData, TensorImages
 from flows.edits import Attribute, load_latents
 from flows.image_flow import ImageFlow
-from flows.training import save_flow
+from flows.training import save_flow, save_png
 from scripts.edit import (
     apply_attribute,
     decode,
     interpolate,
     make_attribute,
+    nearest,
     reconstruct,
     resample_levels,
 )
+from scripts.edit.sides import labels_of
 from tests.support.perturb import perturb
 from tests.support.run import CONF
 
@@ -30,7 +33,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "colour": {"image_shape": (3, 8, 8)},
     "grey": {"image_shape": (1, 8, 8), "num_bits": 5},
     "classes": {"image_shape": (1, 8, 8), "num_classes": 3},
-    "autoregressive": {"image_shape": (3, 8, 8), "top_prior": "autoregressive", "num_classes": 3},
+    "classes in couplings": {"image_shape": (3, 8, 8), "num_classes": 3, "condition": "couplings"},
+    "autoregressive": {"image_shape": (1, 8, 8), "top_prior": "autoregressive"},
+    "autoregressive, classes": {"image_shape": (3, 8, 8), "top_prior": "autoregressive", "num_classes": 3},
 }
 
 
@@ -52,9 +57,17 @@ def call(main: Callable[..., None], folder: Path, *overrides: str, label: bool =
     flow = flows.load(folder / "flow.safetensors")
     told = ["label=1"] if label and flow.num_classes else []
     out = folder / f"out-{name}"
-    with initialize_config_dir(f"{CONF}/edit", version_base="1.3"):
-        main(compose(name, [f"ckpt={folder}/flow.safetensors", f"out={out}", *told, *overrides]))
+    given = [] if main is nearest.main else [f"ckpt={folder}/flow.safetensors", *told]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        main(compose(f"edit/{name}", [*given, f"out={out}", *overrides]))
     return out
+
+
+def generated(flow: ImageFlow, num_classes: int | None = 3) -> list[str]:
+    """Return overrides for a labelled data set of the shape of a flow."""
+    shape = f"data.image_shape={[*flow.image_shape]}".replace(" ", "")
+    classes = "null" if num_classes is None else num_classes
+    return ["data=loader", "data.source=generated", shape, "data.num_val=900", f"data.num_classes={classes}"]
 
 
 def read(path: Path) -> torch.Tensor:
@@ -112,6 +125,91 @@ def test_an_attribute_is_made_and_applied(flow: ImageFlow, tmp_path: Path) -> No
         assert torch.equal(read(out / "0000_0.png"), read(tmp_path / "mine/a.png"))
 
 
+@pytest.mark.parametrize("lacking", ["null", "0", "[0,2]"])
+def test_an_attribute_is_made_from_classes(
+    flow: ImageFlow, tmp_path: Path, lacking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is the difference of the means over the training images, each under its own label."""
+    told = [*generated(flow), "having=1", f"lacking={lacking}", f"out={tmp_path}/one.safetensors", "num_images=9999"]
+    call(make_attribute.main, tmp_path, *told, label=False)
+    images = ImageData(source="generated", image_shape=flow.image_shape, num_classes=3, num_val=900)
+    images.setup()
+    batch = images.sets["train"][[*range(len(images.train_set))]]
+    with torch.no_grad():
+        zs = flow.encode(batch.images, batch.labels if flow.num_classes else None)
+    having, others = batch.labels == 1, batch.labels == 0 if lacking == "0" else batch.labels != 1
+    found = Attribute.load(tmp_path / "one.safetensors", flow)
+    assert (found.num_with, found.num_without) == (having.sum(), others.sum())
+    assert f"from {having.sum()} images with it and {others.sum()} without" in capsys.readouterr().out
+    for direction, z in zip(found.direction, zs, strict=True):
+        torch.testing.assert_close(direction, z[having].mean(0) - z[others].mean(0), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("flow", ["classes"], indirect=True)
+def test_an_attribute_takes_some_images_of_each_side_and_one_label_for_all(flow: ImageFlow, tmp_path: Path) -> None:
+    found = []
+    for number, told in enumerate(["seed=0", "seed=1", "label=2"]):
+        out = tmp_path / f"{number}.safetensors"
+        chosen = [*generated(flow), "having=1", "num_images=20", f"out={out}", told]
+        call(make_attribute.main, tmp_path, *chosen, label=False)
+        found.append(Attribute.load(out, flow))
+        assert (found[-1].num_with, found[-1].num_without) == (20, 20)
+    for other in found[1:]:
+        assert not torch.equal(found[0].direction[-1], other.direction[-1])
+
+
+def test_classes_have_names_and_numbers() -> None:
+    images = TensorImages(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(3), class_names=("hat", "7", "bag"))
+    assert labels_of("having", ["bag", "hat"], images) == [2, 0]
+    assert labels_of("having", 2, images) == [2] and labels_of("having", 7, images) == [1]
+    with pytest.raises(ValueError, match=r"having is one of hat, 7, bag; got 'hut' \(did you mean 'hat'\?\)"):
+        labels_of("having", "hut", images)
+
+
+@pytest.mark.parametrize("flow", ["grey"], indirect=True)
+@pytest.mark.parametrize(
+    ("num_classes", "overrides", "message"),
+    [
+        (3, ["having=3"], "having is one of 0, 1, 2; got '3'"),
+        (3, ["having=[0,1]", "lacking=1"], "class 1 is in having and in lacking: leave it out of one of them"),
+        (3, ["having=[0,1,2]"], "there is no training image for lacking: give other classes"),
+        (None, ["having=0"], "have no labels: give image files, and leave data out"),
+        (3, ["having=0", "data.image_shape=[3,8,8]"], r"is a model of \(1, 8, 8\) images"),
+    ],
+)
+def test_impossible_classes_are_named(
+    flow: ImageFlow, tmp_path: Path, num_classes: int | None, overrides: list[str], message: str
+) -> None:
+    out = f"out={tmp_path}/one.safetensors"
+    with pytest.raises(ValueError, match=message):
+        call(make_attribute.main, tmp_path, *generated(flow, num_classes), *overrides, out)
+
+
+@pytest.mark.parametrize(
+    ("flow", "chosen"),
+    [("grey", []), ("colour", []), ("grey", ["+features={_target_: tests.support.features.Projected}"])],
+    indirect=["flow"],
+)
+def test_a_training_image_is_nearest_to_itself(
+    flow: ImageFlow, tmp_path: Path, chosen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = ImageData(source="generated", image_shape=flow.image_shape, num_classes=3, num_val=900)
+    images.setup()
+    for row in (3, 40):
+        save_png(images.train_set[[row]].images[0], tmp_path / f"train/{row:02}.png")
+    told = [f"images={tmp_path}/train", "num_nearest=2", *generated(flow), *chosen]
+    out = call(nearest.main, tmp_path, *told)
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(("03", "40"), lines, strict=False):
+        first, second = map(float, line.removeprefix(f"{tmp_path}/train/{name}.png: ").split())
+        assert first == 0 and second >= 0
+    assert "the 2 nearest of" in lines[-1]
+    grid = read(out / "grid.png")[:, 28:]  # below the names
+    for row in range(2):
+        tiles = [grid[:, 12 + 60 * row :, 12 + 60 * column :][:, :48, :48] for column in range(3)]
+        assert torch.equal(tiles[0], tiles[1]) and not torch.equal(tiles[0], tiles[2])
+
+
 def test_levels_are_drawn_anew(flow: ImageFlow, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = call(resample_levels.main, tmp_path, f"images={tmp_path}/mine")
     assert "level 0; levels 0 to 1; level 1" in capsys.readouterr().out
@@ -140,6 +238,12 @@ def test_wrong_input_is_named(
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises((ValueError, OSError), match=message):
         call(main, tmp_path, override.format(tmp_path))
+
+
+@pytest.mark.parametrize("flow", ["grey"], indirect=True)
+def test_files_have_another_side(flow: ImageFlow, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lacking is null: give images without the attribute, or a data set with"):
+        call(make_attribute.main, tmp_path, f"having={tmp_path}/mine", f"out={tmp_path}/one.safetensors")
 
 
 @pytest.mark.parametrize("flow", ["classes"], indirect=True)

@@ -1,0 +1,73 @@
+"""The training images that are nearest to images: does a flow repeat what it was trained on?
+
+Examples:
+    python scripts/edit/nearest.py images=samples/temperature-0.7/00000000
+    python scripts/edit/nearest.py images=photos data=photos features=inception num_nearest=4
+
+Distances are root mean squares of the differences of pixels, in grey levels, or distances between features.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+
+from data import ImageData
+from flows.arguments import require_positive
+from flows.training import check_arguments, check_config, command_line, image_grid, pick_device, save_png
+from flows.training.grid import with_names
+from flows.training.quality.features import Features
+from flows.training.quality.nearest import nearest, pixels
+from scripts.edit.pictures import fresh, read_images
+
+
+@command_line("../../conf", "edit/nearest")
+def main(cfg: DictConfig) -> None:
+    """Find the nearest training images of those that the config names."""
+    check_config(cfg)
+    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
+    for key in ("data", "features", "data_root", "seed", "imports"):
+        arguments.pop(key, None)
+    check_arguments(find, arguments)
+    find(data=instantiate(cfg.data), features=instantiate(cfg.get("features")), **arguments)
+
+
+@torch.no_grad()
+def find(
+    *, data: ImageData, features: Features | None, images: str | list[str], num_nearest: int, out: str, device: str
+) -> None:
+    """Write `grid.png` into `out`, one row per image, and print the distances."""
+    require_positive(num_nearest=num_nearest)
+    if features is not None:
+        features.check(data.image_shape)
+    given, names = read_images(images, data.image_shape)
+    data.prepare_data()
+    data.setup()
+    train, folder = data.sets["train"], fresh(out)
+    described = pixels if features is None else on(pick_device(device), features)
+    found = nearest(given, train, data.eval_batch_size, num_nearest, described)
+    count = found.rows.shape[1]
+    neighbours = train[found.rows.flatten().tolist()]
+    rows = torch.cat((given[:, None], neighbours.images.unflatten(0, (-1, count))), 1)
+    grid = image_grid(rows.flatten(0, 1), count + 1)
+    save_png(with_names(grid, ["image", *map(str, range(1, count + 1))], []), folder / "grid.png")
+    for name, distances in zip(names, found.distances.tolist(), strict=True):
+        print(f"{name}: {' '.join(f'{distance:.2f}' for distance in distances)}")
+    print(f"{folder}/grid.png: each image, and on its right the {count} nearest of {len(train):,} training images")
+
+
+def on(device: torch.device, features: Features) -> Callable[[Tensor], Tensor]:
+    """Return features that are computed on a device."""
+    moved = features.to(device) if isinstance(features, nn.Module) else features
+    return lambda images: moved(images.to(device))
+
+
+if __name__ == "__main__":
+    main()
