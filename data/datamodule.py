@@ -11,7 +11,7 @@ from data.augment import Augment, CentreCrop
 from data.condition import Condition, Conditioned
 from data.files.names import shortened
 from data.image_set import Batch, ImageSet, Joined, Source, Subset
-from data.order import EvalOrder, ResumableLoader, TrainOrder, split_off
+from data.order import EvalOrder, ResumableLoader, TrainOrder, balanced, split_off
 from data.sources.generated import Generated
 
 logger = logging.getLogger(__name__)
@@ -45,13 +45,15 @@ class ImageData(LightningDataModule):
         num_val: training images that are set aside for validation. There may be a few more if variants of an image
             belong together. None sets aside a tenth, at most 500. If the source has validation images of its own, all
             of them are used instead. A warning then says that `num_val` does not apply.
-        split_seed: chooses the images that are set aside.
+        split_seed: chooses the images that are set aside, and those of `num_train`.
         seed: seed of the training order.
         num_workers: number of processes per loader that load batches; 0 loads them in this process.
         pin_memory: whether to put batches into page-locked memory.
         augment: varies the training images. With its `random_crop` the source may have larger images. Evaluation then
             takes the middle of each image.
         condition: makes the condition of a conditional flow from each image, after its variation. None: no condition.
+        num_train: training images that are used, of each class as many. The validation and test images stay. A
+            smaller number gives a part of the images that a larger one gives. None: all.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -78,10 +80,11 @@ class ImageData(LightningDataModule):
         pin_memory: bool = False,
         augment: Augment | None = None,
         condition: Condition | None = None,
+        num_train: int | None = None,
     ) -> None:
         super().__init__()
         at_least_one = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
-        at_least_one_or_null = {"num_val": num_val, "num_classes": num_classes}
+        at_least_one_or_null = {"num_val": num_val, "num_classes": num_classes, "num_train": num_train}
         for name, value in (at_least_one | at_least_one_or_null).items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -95,7 +98,8 @@ class ImageData(LightningDataModule):
                 f"{augment.max_shift}"
             )
         self.image_shape = (image_shape[0], image_shape[1], image_shape[2])
-        self.source = self._generated(source, num_classes, batch_size, num_val) if isinstance(source, str) else source
+        num_pictures = max(FEW, batch_size, num_train or 0) + (num_val or MOST_VAL)
+        self.source = self._generated(source, num_classes, num_pictures) if isinstance(source, str) else source
         self.augment = augment or Augment()
         self.condition = condition
         self.condition_shape = None if condition is None else condition.shape(self.image_shape)
@@ -103,6 +107,7 @@ class ImageData(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_val = num_val
+        self.num_train = num_train
         self.split_seed = split_seed
         self.seed = seed
         self.num_workers = num_workers
@@ -110,11 +115,11 @@ class ImageData(LightningDataModule):
         self._train_loader: ResumableLoader | None = None
         self._position = 0
 
-    def _generated(self, name: str, num_classes: int | None, batch_size: int, num_val: int | None) -> Source:
+    def _generated(self, name: str, num_classes: int | None, num_pictures: int) -> Source:
         """Return the stand-in for a source that is called by its name."""
         if name != "generated":
             raise ValueError(f"source is an object, or generated for pictures made on the spot; got {name!r}")
-        return Generated(self.image_shape, num_classes, max(FEW, batch_size) + (num_val or MOST_VAL))
+        return Generated(self.image_shape, num_classes, num_pictures)
 
     def prepare_data(self) -> None:
         """Make sure that the files of the source are there, before they are loaded for the first time."""
@@ -140,7 +145,8 @@ class ImageData(LightningDataModule):
                 type(self.source).__name__,
                 len(val[0]),
             )
-        self.train_set, held = (whole, val[0]) if val else self._split(whole)
+        rest, held = (whole, val[0]) if val else self._split(whole)
+        self.train_set = rest if self.num_train is None else self._few(rest, self.num_train)
         self.val_set = self._for_evaluation(held)
         self.test_set = self._for_evaluation(test)
 
@@ -160,6 +166,15 @@ class ImageData(LightningDataModule):
                 f"{self.batch_size}; group fewer images together, or make data.num_val or data.batch_size smaller"
             )
         return Subset(whole, rest), Subset(whole, held)
+
+    def _few(self, rest: ImageSet, num_train: int) -> ImageSet:
+        """Return some of the training images."""
+        if num_train > len(rest):
+            raise ValueError(
+                f"data.num_train is {num_train}, but only {len(rest)} images are left for training: make it smaller, "
+                "or set data.num_train=null for all"
+            )
+        return Subset(rest, balanced(rest.labels, num_train, "few", self.split_seed))
 
     def check_shares(self, world_size: int) -> None:
         """Check that so many ranks can share the training batches.

@@ -46,6 +46,27 @@ def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None 
     return rows[count:].sort().values, rows[:count].sort().values
 
 
+def balanced(labels: Tensor, count: int, *key: int | str) -> Tensor:
+    """Choose rows at random, of each label as many as of the others, as long as it has enough.
+
+    The rows of a smaller count are among those of a larger one.
+
+    Args:
+        labels: int64 `(num_rows,)`.
+        count: how many rows to choose.
+        *key: as in `shuffled`.
+
+    Returns:
+        The rows, sorted.
+    """
+    rows = shuffled(len(labels), *key)
+    rows = rows[labels[rows].argsort(stable=True)]
+    _, counts = labels[rows].unique_consecutive(return_counts=True)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    turn = torch.arange(len(rows)) - first  # 0 for the first row of each label, 1 for the second, ...
+    return rows[turn.argsort(stable=True)][:count].sort().values
+
+
 class TrainOrder(Sampler[list[int]]):
     """An endless sequence of shuffled batches. One iteration gives as many batches as an epoch has, from `position` on.
 

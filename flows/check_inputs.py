@@ -214,6 +214,18 @@ def check_level_temperature(level_temperature: Any, num_levels: int) -> list[flo
     return [check_temperature(one, "a temperature of level_temperature") for one in level_temperature]
 
 
+def check_angle(angle: Any) -> float:
+    """Return an angle in degrees as a number.
+
+    Raises:
+        ValueError: unless it is between 0 and 90.
+    """
+    number = float(angle) if isinstance(angle, Real) else math.nan
+    if not 0 <= number <= 90:
+        raise ValueError(f"angle is between 0 and 90 degrees, got {describe(angle)}")
+    return number
+
+
 def check_guidance(guidance: Any) -> float:
     """Return the weight of guidance as a number.
 

@@ -101,7 +101,7 @@ def of_data(
 
 def of_files(told: str | list[str], flow: ImageFlow) -> tuple[Tensor, list[str]]:
     """Return images from files, uint8 `(N, C, H, W)`, and their paths from the folder that holds all of them."""
-    images, paths = read_images(told, flow)
+    images, paths = read_images(told, flow.image_shape)
     folder = os.path.commonpath([Path(path).parent for path in paths])
     return images, [os.path.relpath(path, folder) for path in paths]
 

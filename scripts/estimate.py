@@ -24,7 +24,10 @@ def images_an_epoch(cfg: DictConfig) -> int | None:
     """Return how many images are left for training, or None if this is not known before the data are loaded."""
     source = None if isinstance(cfg.data.source, str) else instantiate(cfg.data.source)
     num_images = cfg.num_images or getattr(source, "num_images", None)
-    return None if num_images is None else num_images - held_out(num_images, cfg.data.num_val)
+    if num_images is None:
+        return None
+    rest = num_images - held_out(num_images, cfg.data.num_val)
+    return min(rest, cfg.data.num_train or rest)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_it_composes_and_instantiates(group: str, choice: str, tmp_path: Path) -
     assert isinstance(instantiate(cfg.trainer, callbacks=callbacks, logger=loggers), L.Trainer)
 
 
-@pytest.mark.parametrize("name", ["sample", "evaluate", "quality", "superres"])
+@pytest.mark.parametrize("name", ["sample", "evaluate", "quality", "superres", "augment"])
 def test_the_other_scripts_configs_compose(name: str) -> None:
     with initialize_config_dir(CONF, version_base="1.3"):
         assert compose(name, ["ckpt=some.ckpt"]).ckpt == "some.ckpt"

@@ -82,7 +82,7 @@ def test_the_initial_batch_begins_the_first_epoch() -> None:
         images.initial_batch(0)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "num_val", "num_classes"])
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "num_val", "num_classes", "num_train"])
 def test_numbers_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         numbers(**{name: 0})
@@ -113,3 +113,18 @@ def test_validation_must_leave_a_training_batch() -> None:
     assert len(numbers(num_val=92).train_dataloader()) == 1
     with pytest.raises(ValueError, match="100 training images are too few for a num_val of 93"):
         numbers(num_val=93)
+
+
+def test_a_few_training_images_are_a_part_of_more_and_leave_validation_as_it_is() -> None:
+    whole, more, few = numbers(), numbers(num_train=40), numbers(num_train=10)
+    assert (len(more.train_set), len(few.train_set)) == (40, 10)
+    assert {*levels(few.train_set)} < {*levels(more.train_set)} < {*levels(whole.train_set)}
+    assert levels(few.val_set) == levels(whole.val_set) and levels(few.test_set) == levels(whole.test_set)
+    assert levels(few.train_set) != levels(numbers(num_train=10, split_seed=1).train_set)
+    assert levels(few.train_set) == levels(numbers(num_train=10, seed=1).train_set)
+
+
+def test_more_training_images_than_there_are_are_refused() -> None:
+    assert len(numbers(num_train=70).train_set) == 70
+    with pytest.raises(ValueError, match=r"data\.num_train is 71, but only 70 images are left for training: make it"):
+        numbers(num_train=71)

@@ -9,6 +9,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from data import Batch, Digits, EvalOrder, ImageData, ResumableLoader, TensorImages, TrainOrder
+from data.order import balanced
 
 
 def served(order: TrainOrder, epochs: int = 1) -> list[list[int]]:
@@ -172,3 +173,22 @@ def test_lightning_resumes_with_the_next_batch(tmp_path: Path, num_workers: int)
     assert len({tuple(rows) for rows in whole}) == 10
     for step in (2, 4, 6):
         assert fit(tmp_path, num_workers, tmp_path / f"{step}.ckpt") == whole[step:]
+
+
+def test_balanced_rows_are_as_many_of_each_label_while_it_has_enough() -> None:
+    labels = torch.tensor([3] * 4 + [0] * 60 + [7] * 36)[torch.randperm(100)]
+    for count in (3, 12, 24, 76, 100):
+        rows = balanced(labels, count, "few", 0)
+        assert len(rows.unique()) == count and torch.equal(rows, rows.sort().values)
+        found = labels[rows].bincount(minlength=8)[[0, 3, 7]].tolist()
+        rare = min(4, count // 3)
+        middle = min(36, (count - rare) // 2)
+        assert found == [count - rare - middle, rare, middle]
+
+
+def test_balanced_rows_depend_on_the_key_and_those_of_fewer_are_among_those_of_more() -> None:
+    labels = torch.arange(100) % 7
+    rows = balanced(labels, 20, "few", 0).tolist()
+    assert rows == balanced(labels, 20, "few", 0).tolist() != balanced(labels, 20, "few", 1).tolist()
+    assert {*rows} < {*balanced(labels, 33, "few", 0).tolist()}
+    assert len(balanced(torch.full((50,), -1), 9, "few").unique()) == 9

@@ -19,7 +19,22 @@ from torchvision import datasets
 import data
 import sample
 import train
-from scripts import bench, codecs, collect, compare_scores, estimate, evaluate, quality, race, score, superres
+from scripts import (
+    augment,
+    bench,
+    classify,
+    codecs,
+    collect,
+    compare_scores,
+    compress,
+    decompress,
+    estimate,
+    evaluate,
+    quality,
+    race,
+    score,
+    superres,
+)
 from scripts.edit import (
     apply_attribute,
     decode,
@@ -61,6 +76,10 @@ SCRIPTS = {
     "scripts/edit/make_attribute.py": (make_attribute.main, "edit/make_attribute", ["num_images=5"]),
     "scripts/edit/apply_attribute.py": (apply_attribute.main, "edit/apply_attribute", []),
     "scripts/edit/nearest.py": (nearest.main, "edit/nearest", ["data.num_val=8"]),
+    "scripts/compress.py": (compress.main, "compress", ["data.num_val=8"]),
+    "scripts/decompress.py": (decompress.main, "decompress", []),
+    "scripts/augment.py": (augment.main, "augment", ["data.num_val=8", "data.batch_size=8", "num_images=20"]),
+    "scripts/classify.py": (classify.main, "classify", ["data.num_val=8", "data.batch_size=8", "num_steps=2"]),
 }
 BATCH_SCRIPTS = {
     "scripts/slurm/train.sbatch": ("train.py", ["trainer=ddp"]),
@@ -76,6 +95,7 @@ TINY_TRAINING = {
     "model.hidden_channels": "4",
     "+trainer.enable_progress_bar": "false",
 }
+FEWER = {"num_samples": 9, "data.num_train": 16}
 
 
 def in_blocks() -> Iterator[str]:
@@ -141,6 +161,7 @@ def run(command: list[str]) -> None:
         return compare_scores.main(overrides)
     main, config, extra = SCRIPTS[script]
     given = {override.split("=")[0]: override for override in overrides}
+    overrides = [f"{key}={FEWER[key]}" if key in FEWER else override for key, override in given.items()]
     if script == "train.py":
         names = given["run_id"].split("=")[1] if "run_id" in given else f"job-{abs(hash(tuple(command)))}"
         extra = [*extra, f"run_dir=outputs/{names}"]
@@ -153,8 +174,6 @@ def run(command: list[str]) -> None:
             extra += ["model.num_steps=1"]
         if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
             extra += ["trainer.accelerator=cpu", "trainer.devices=1"]
-    elif "num_samples" in given:
-        overrides = [o if not o.startswith("num_samples") else "num_samples=9" for o in overrides]
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose(config, [*score.with_group(overrides), *extra])
     if script == "train.py":

@@ -65,6 +65,7 @@ def test_what_optimizers_keep_is_counted() -> None:
 def test_the_number_of_images_is_that_of_the_data() -> None:
     assert images_an_epoch(composed()) == 60_000 - 5_000
     assert images_an_epoch(composed("data.num_val=10_000")) == 50_000
+    assert images_an_epoch(composed("data.num_train=1000")) == 1_000
     assert images_an_epoch(composed("data=svhn", "data.source.extra=true")) == 73_257 + 531_131 - 5_000
     assert images_an_epoch(composed("num_images=7000")) == 2_000
     assert images_an_epoch(composed("data=image_folder")) is None

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from flows.training.quality.classifier import ConvClassifier
 from flows.training.quality.distances import check_installed
 
 FROZEN = Path(__file__).parent / "fashion_mnist.safetensors"
@@ -42,7 +43,7 @@ class Classifier(Protocol):
         """Return the most likely class for features `(B, F)`: int64 `(B,)`."""
 
 
-class FashionMNISTFeatures(nn.Module):
+class FashionMNISTFeatures(ConvClassifier):
     """The last layer before the logits of a small classifier of Fashion-MNIST, made by `scripts/train_features.py`.
 
     Args:
@@ -50,20 +51,9 @@ class FashionMNISTFeatures(nn.Module):
     """
 
     distance = "FD"
-    num_features = 64
-    num_classes = 10
 
     def __init__(self, weights: str | Path | None = FROZEN) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *_convolved(1, 32),
-            nn.MaxPool2d(2),
-            *_convolved(32, 64),
-            *_convolved(64, 64),
-            nn.MaxPool2d(2),
-            *_convolved(64, self.num_features),
-        )
-        self.head = nn.Linear(self.num_features, self.num_classes)
+        super().__init__(channels=1, num_classes=10)
         if weights is not None:
             self.load_state_dict(load_file(weights))
             self.eval().requires_grad_(False)
@@ -79,18 +69,6 @@ class FashionMNISTFeatures(nn.Module):
                 f"the features of Fashion-MNIST read images of (1, 28, 28) (C, H, W), got {tuple(image_shape)}: give "
                 "other features, such as features=inception for images in colour"
             )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features of uint8 images `(B, 1, 28, 28)`: `(B, 64)`, all at least 0."""
-        return self.layers(images.float() / 255).mean((2, 3))
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Return the most likely class of each image from its features `(B, 64)`: int64 `(B,)`."""
-        return self.head(features).argmax(1)
-
-
-def _convolved(num_inputs: int, num_outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(num_inputs, num_outputs, 3, padding=1, bias=False), nn.BatchNorm2d(num_outputs), nn.ReLU()]
 
 
 class InceptionFeatures(nn.Module):

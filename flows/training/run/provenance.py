@@ -11,7 +11,7 @@ def describe_data(config: dict[str, Any]) -> str:
     told = config["source"]
     source = {"_target_": told} if isinstance(told, str) else dict(told)
     name = str(source.pop("_target_", "")).rpartition(".")[2]
-    split = {key: config.get(key) for key in ("image_shape", "num_val", "split_seed")}
+    split = {key: config.get(key) for key in ("image_shape", "num_val", "num_train", "split_seed")}
     return f"{name} {json.dumps({**source, **split})}"
 
 

@@ -42,3 +42,9 @@ def test_it_stands_in_for_every_data_set(name: str, tmp_path: Path) -> None:
 def test_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="source is an object, or generated for pictures made on the spot; got 'gen'"):
         ImageData(source="gen", image_shape=(1, 4, 4))
+
+
+def test_there_are_as_many_pictures_as_are_asked_for() -> None:
+    data = ImageData(source="generated", image_shape=(1, 4, 4), num_val=7, num_train=1500)
+    data.setup()
+    assert (len(data.train_set), len(data.val_set)) == (1500, 7)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import flows
-from flows.edits import Attribute, attribute_between, load_latents, path_through, resampled, save_latents
+from flows.edits import Attribute, attribute_between, load_latents, path_through, resampled, save_latents, turned
 from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from tests.support.perturb import perturb
@@ -126,3 +126,28 @@ def test_files_that_are_none_are_named(flow: ImageFlow, tmp_path: Path, content:
         load_latents(path, flow)
     with pytest.raises(ValueError, match="holds no attribute"):
         Attribute.load(path, flow)
+
+
+def test_turned_latents_lie_at_the_angle_between_the_old_ones_and_new_ones(flow: ImageFlow, zs: list[Tensor]) -> None:
+    seeds = range(10, 14)
+    for old, still, half, new, drawn in zip(
+        zs, *(turned(flow, zs, angle, seeds) for angle in (0, 60, 90)), flow.draw_latents(seeds), strict=True
+    ):
+        assert torch.equal(still, old)
+        torch.testing.assert_close(new, drawn)
+        torch.testing.assert_close(half, 0.5 * old + 0.75**0.5 * drawn)
+
+
+def test_turned_latents_are_standard_normal_at_any_angle(flow: ImageFlow) -> None:
+    zs = flow.draw_latents(range(300))
+    for angle in (20, 45):
+        found = torch.cat([z.flatten() for z in turned(flow, zs, angle, range(300, 600))])
+        assert abs(found.mean()) < 0.02 and abs(found.std() - 1) < 0.02
+
+
+def test_wrong_turns_are_refused(flow: ImageFlow, zs: list[Tensor]) -> None:
+    for angle in (-1, 91, math.nan, "wide"):
+        with pytest.raises(ValueError, match="angle is between 0 and 90 degrees, got"):
+            turned(flow, zs, angle, range(4))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there are 4 images and 3 seeds: give one seed per image"):
+        turned(flow, zs, 10, range(3))

@@ -16,7 +16,13 @@ ROOT = Path(CONF).parent
 COMMANDS = {
     "train.py": "train",
     "sample.py": "sample",
-    **{f"scripts/{name}.py": name for name in ("evaluate", "estimate", "quality", "superres", "codecs", "score")},
+    **{
+        f"scripts/{name}.py": name
+        for name in (
+            *("evaluate", "estimate", "quality", "superres", "codecs", "score"),
+            *("compress", "decompress", "augment", "classify"),
+        )
+    },
     **{f"scripts/edit/{path.stem}.py": f"edit/{path.stem}" for path in (Path(CONF) / "edit").glob("*.yaml")},
 }
 GROUPS = {"model", "optimizer", "trainer", "callbacks", "logger", "data"}

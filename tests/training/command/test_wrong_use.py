@@ -94,6 +94,24 @@ CONFIG = {
     "two channels": photos("data.image_shape=[2,16,16]", says=["image_shape", "C = 1 (grey) or 3 (colour)", "2"]),
     "batch larger than the set": train("data.batch_size=2000", says=["1500 training images", "batch", "2000"]),
     "batch 0": train("data.batch_size=0", says=["data", "batch_size", "at least 1, got 0"]),
+    "more training images than there are": train(
+        "data.num_train=1301", says=["data.num_train is 1301", "only 1300 images are left", "make it smaller"]
+    ),
+    "more images by a flow without labels": Case(
+        "scripts/augment.py",
+        ["data=digits", "ckpt=mine/best.safetensors", "out=more"],
+        ["mine/best.safetensors was trained without labels", "'model.num_classes=${data.num_classes}'", "by=latents"],
+    ),
+    "more images in a folder that is there": Case(
+        "scripts/augment.py",
+        ["data=digits", "ckpt=mine/best.safetensors", "by=latents", "out=mine"],
+        ["mine is there already", "out="],
+    ),
+    "more images without classes": Case(
+        "scripts/classify.py",
+        ["data=digits", "extra=mine"],
+        ["extra=mine has", "one subfolder for each of the 10 classes", "scripts/augment.py"],
+    ),
     "wrong image shape": train("data.image_shape=[1,16,16]", says=["(1, 16, 16)", "(1, 8, 8)", "image_shape"]),
     "wrong number of classes": train("model.num_classes=7", says=["model.num_classes is 7", "data.num_classes is 10"]),
     "no class labels": photos(

@@ -90,6 +90,7 @@ REFUSED = {
     "part of an epoch": ["+trainer.limit_train_batches=2"],
     "part of a validation": ["+trainer.limit_val_batches=1"],
     "the split": ["data.num_val=100"],
+    "a few of the images": ["data.num_train=900"],
     "the seed": ["seed=1"],
     "the seed of the order alone": ["data.seed=1"],
     "augmentation": ["data.augment.max_shift=1"],

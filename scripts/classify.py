@@ -1,0 +1,167 @@
+"""Train a small classifier, with or without more images from a folder, and measure its accuracy.
+
+Examples:
+    python scripts/classify.py data.num_train=100
+    python scripts/classify.py data.num_train=100 data.augment.horizontal_flip=true data.augment.max_shift=2
+    python scripts/classify.py data.num_train=100 extra=more split=test     # images that scripts/augment.py made
+
+The training images are those of `data`, and vary as `data.augment` says. Where there are more images, a fixed part of
+each batch comes from them. The number of steps is fixed, and the last weights are measured, once. Nothing is chosen by
+the images that are measured.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, count, islice
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+
+from data import Batch, ImageData, ImageFolder, ImageSet, TrainOrder
+from data.image_set import Joined
+from flows.arguments import choose, require_positive
+from flows.training import check_arguments, check_config, command_line, pick_device, set_tf32
+from flows.training.given import on_device
+from flows.training.quality.classifier import ConvClassifier
+
+
+@command_line("../conf", "classify")
+def main(cfg: DictConfig) -> None:
+    """Train and measure as the config says."""
+    check_config(cfg)
+    arguments: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    for key in ("data", "seed", "imports"):
+        del arguments[key]
+    check_arguments(classify, arguments)
+    classify(data=instantiate(cfg.data), **arguments)
+
+
+def classify(
+    *,
+    data: ImageData,
+    data_root: str,
+    extra: str | None,
+    extra_share: float,
+    split: str,
+    num_steps: int,
+    learning_rate: float,
+    seeds: list[int],
+    device: str,
+) -> None:
+    """Print the accuracy of each seed, their mean and their standard deviation; see conf/classify.yaml."""
+    require_positive(num_steps=num_steps)
+    if not seeds or len({*seeds}) < len(seeds):
+        raise ValueError(f"seeds is a list of whole numbers that all differ, got {seeds}")
+    if data.num_classes is None:
+        raise ValueError("data.num_classes is null: give labelled data, and set it to their number of classes")
+    place = pick_device(device)
+    set_tf32(False)
+    data.prepare_data()
+    data.setup()
+    images = choose("split", {"val": data.val_set, "test": data.test_set}, split)
+    more = None if extra is None else read_extra(extra, data, f"{data_root}/image_folders")
+    num_extra = 0 if more is None else part_of_batch(extra_share, data.batch_size, len(more))
+    found = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        network = ConvClassifier(data.image_shape[0], data.num_classes).to(place)
+        fit(network, on_device(batches(data, seed, more, num_extra), place), num_steps, learning_rate)
+        found.append(accuracy(network, on_device(data.batches(images), place)))
+        print(f"seed {seed}: {split} accuracy {found[-1]:.4f}")
+    spread = f" ± {stdev(found):.4f} (standard deviation)" if len(found) > 1 else ""
+    of_extra = "" if more is None else f", {num_extra} of them from the {len(more):,} in {extra}"
+    print(
+        f"{split} accuracy {mean(found):.4f}{spread}: {len(data.train_set):,} training images, {num_steps} steps of "
+        f"{data.batch_size} images{of_extra}"
+    )
+
+
+def read_extra(extra: str, data: ImageData, index_dir: str) -> ImageSet:
+    """Return the images of a folder with one subfolder per class, in the sequence of the labels.
+
+    Raises:
+        ValueError: if there are not as many subfolders as classes, or if images are outside of them.
+    """
+    images = ImageFolder(extra, data.train_set.image_shape, index_dir, in_memory=True).load_whole()
+    num_folders, num_outside = len(images.class_names or ()), int((images.labels < 0).sum())
+    if num_folders != data.num_classes or num_outside:
+        raise ValueError(
+            f"extra={extra} has {num_folders} subfolders, and {num_outside} images outside of them: give a folder with "
+            f"one subfolder for each of the {data.num_classes} classes, as scripts/augment.py writes it"
+        )
+    return images
+
+
+def part_of_batch(extra_share: float, batch_size: int, num_images: int) -> int:
+    """Return how many images of each batch are extra images.
+
+    Raises:
+        ValueError: if there would be none, or none but these, or if there are fewer than a batch needs.
+    """
+    num_extra = round(extra_share * batch_size)
+    if not 0 < num_extra < batch_size:
+        raise ValueError(
+            f"extra_share={extra_share} of a batch of {batch_size} images are {num_extra}: give a share that leaves "
+            "images of both kinds in each batch"
+        )
+    if num_extra > num_images:
+        raise ValueError(
+            f"each batch takes {num_extra} images of the folder extra, which has only {num_images}: make more, or make "
+            "extra_share smaller"
+        )
+    return num_extra
+
+
+def batches(data: ImageData, seed: int, extra: ImageSet | None = None, num_extra: int = 0) -> Iterator[Batch]:
+    """Return training batches without end, shuffled and varied, with so many of the extra images in each."""
+    images = data.train_set
+    parts = [rows_without_end(TrainOrder(len(images), data.batch_size - num_extra, seed))]
+    if extra is not None:
+        parts.append(rows_without_end(TrainOrder(len(extra), num_extra, seed), first=len(images)))
+        images = Joined([images, extra])
+    for step, rows in enumerate(zip(*parts, strict=True)):
+        yield data.augment(images[[*chain(*rows)]], data.image_shape[1:], seed=seed, step=step)
+
+
+def rows_without_end(order: TrainOrder, first: int = 0) -> Iterator[list[int]]:
+    """Return the rows of each batch of an order, epoch after epoch, counted from `first` on."""
+    for epoch in count():
+        yield from (order.batches(epoch) + first).tolist()
+
+
+def fit(network: ConvClassifier, batches: Iterator[Batch], num_steps: int, learning_rate: float) -> None:
+    """Train a network by AdamW, with a learning rate that rises and falls (Smith & Topin 2017, arXiv:1708.07120).
+
+    Args:
+        network: new; it is in evaluation mode afterwards.
+        batches: at least `num_steps`.
+        num_steps: one for each batch.
+        learning_rate: the largest.
+    """
+    network.train()
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, num_steps)
+    told = track(islice(batches, num_steps), "training", num_steps, console=Console(stderr=True), transient=True)
+    for batch in told:
+        loss = F.cross_entropy(network.head(network(batch.images)), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+
+
+@torch.no_grad()
+def accuracy(network: ConvClassifier, batches: Iterable[Batch]) -> float:
+    """Return the part of the images whose class is recognised correctly."""
+    right = [network.classify(network(batch.images)) == batch.labels for batch in batches]
+    return torch.cat(right).double().mean().item()
+
+
+if __name__ == "__main__":
+    main()
