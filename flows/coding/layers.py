@@ -1,7 +1,7 @@
 """How the layers of a flow map points of the grid, each reversible to the point."""
 
 from copy import deepcopy
-from functools import partial, singledispatch
+from functools import singledispatch
 from typing import Protocol
 
 import torch
@@ -15,7 +15,7 @@ from flows.bijections.elementwise import ElementwiseMap
 from flows.bijections.linear import ChannelLinear, affines
 from flows.bijections.preprocess import Gaussianize, Logit
 from flows.bijections.reshape import Squeeze
-from flows.coding.cells import CELL, STEP, back_through, through, undone, values_at
+from flows.coding.cells import CELL, STEP, Map, back_through, through, undone, values_at
 from flows.coding.linear import Lifted, everywhere
 from flows.coding.stack import BitStack
 from flows.context import Context
@@ -115,9 +115,14 @@ class LinearCode:
         return self.lifted.back_through(points, stack)
 
 
-def steered(elementwise: ElementwiseMap, raw: Tensor, x: Tensor) -> Tensor:
-    """Return what a steered map makes of `x`."""
-    return elementwise(x, raw)[0]
+def steered(elementwise: ElementwiseMap, raw: Tensor) -> Map:
+    """Return the map that `raw` steers, in float64; of affine maps, what does not depend on `x` is computed once."""
+    raw = raw.double()
+    if not elementwise.is_affine:
+        return lambda x: elementwise(x, raw)[0]
+    mean, log_sigma = elementwise.mean_and_log_sigma(raw).chunk(2, 1)
+    scale = (-log_sigma).exp()
+    return lambda x: (x - mean) * scale
 
 
 @code_of.register(Coupling)
@@ -127,9 +132,9 @@ class CouplingCode:
     def __init__(self, coupling: Coupling) -> None:
         self.coupling = coupling
 
-    def steer(self, x1: Tensor, context: Context | None) -> partial[Tensor]:
+    def steer(self, x1: Tensor, context: Context | None) -> Map:
         """Return the map of the other part."""
-        return partial(steered, self.coupling.elementwise, self.coupling.steer(as_input(x1), context).double())
+        return steered(self.coupling.elementwise, self.coupling.steer(as_input(x1), context))
 
     def through(self, points: Tensor, stack: BitStack, context: Context | None) -> Tensor:
         mask = self.coupling.mask
@@ -156,7 +161,7 @@ class AutoregressiveCode:
         for place in range(self.layer.num_tokens):
             raws.append(reader.steer(place))
             reader.read(columns[:, :, place : place + 1])
-        mapped = partial(steered, self.layer.elementwise, torch.cat(raws, 2))
+        mapped = steered(self.layer.elementwise, torch.cat(raws, 2))
         return self.layer.as_image(through(mapped, columns, stack, everywhere(columns)))
 
     def back_through(self, points: Tensor, stack: BitStack, context: Context | None) -> Tensor:
@@ -166,7 +171,7 @@ class AutoregressiveCode:
         tokens = []
         for place in range(self.layer.num_tokens):
             here = columns[:, :, place : place + 1]
-            mapped = partial(steered, self.layer.elementwise, reader.steer(place))
+            mapped = steered(self.layer.elementwise, reader.steer(place))
             tokens.append(undone(mapped, here, rest[:, :, place : place + 1], everywhere(here)))
             reader.read(tokens[-1][0])
         found, left, width = (torch.cat(parts, 2) for parts in zip(*tokens, strict=True))
@@ -191,9 +196,9 @@ class TokenReader:
         self.token = layer.start.expand(len(like), 1, -1)
 
     def steer(self, place: int) -> Tensor:
-        """Return the raw steering values of the token at a place, float64."""
+        """Return the raw steering values of the token at a place."""
         token = self.token + self.known[:, place : place + 1]
-        return self.layer.as_raw(self.layer.transformer.step(token, place, self.caches), self.like).double()
+        return self.layer.as_raw(self.layer.transformer.step(token, place, self.caches), self.like)
 
     def read(self, points: Tensor) -> None:
         """Read the token that was steered last, `(B, C, 1, 1)`."""

@@ -1,12 +1,11 @@
 """Latents on the stack: what the priors of a flow say of them is what they cost."""
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from flows.coding.cells import NUM_CELLS, back_through, edge, through
+from flows.coding.cells import NUM_CELLS, Map, back_through, edge, through
 from flows.coding.linear import everywhere
 from flows.coding.stack import BitStack
 
@@ -17,16 +16,21 @@ HEAVY = 2.0**-10
 """Part of the probability that is given to heavy tails, so that all latents can be coded."""
 
 
-def distribution(mean_and_log_sigma: Tensor | None, x: Tensor) -> Tensor:
+def distribution(mean_and_log_sigma: Tensor | None) -> Map:
     """Return the distribution function of Gaussians, with somewhat heavier tails, from 0 to `RANGE`.
 
     Args:
-        mean_and_log_sigma: float64, by channels; None for N(0, I).
-        x: `(B, C, H, W)`.
+        mean_and_log_sigma: by channels; None for N(0, I).
     """
-    if mean_and_log_sigma is not None:
-        mean, log_sigma = mean_and_log_sigma.chunk(2, 1)
-        x = (x - mean) * (-log_sigma).exp()
+    if mean_and_log_sigma is None:
+        return heavy
+    mean, log_sigma = mean_and_log_sigma.double().chunk(2, 1)
+    scale = (-log_sigma).exp()
+    return lambda x: heavy((x - mean) * scale)
+
+
+def heavy(x: Tensor) -> Tensor:
+    """Return the distribution function of N(0, 1) with heavier tails, from 0 to `RANGE`."""
     return RANGE * ((1 - HEAVY) * torch.special.ndtr(x) + HEAVY * (0.5 + x.atan() / math.pi))
 
 
@@ -43,8 +47,8 @@ def pop_latents(stack: BitStack, like: Tensor, mean_and_log_sigma: Tensor | None
     return back_through(mapped, points, stack, everywhere(points))
 
 
-def shared(mean_and_log_sigma: Tensor | None, like: Tensor) -> tuple[partial[Tensor], Tensor, Tensor]:
+def shared(mean_and_log_sigma: Tensor | None, like: Tensor) -> tuple[Map, Tensor, Tensor]:
     """Return the map, the first of the points that it leads to, and the number of them."""
-    mapped = partial(distribution, None if mean_and_log_sigma is None else mean_and_log_sigma.double())
+    mapped = distribution(mean_and_log_sigma)
     first, last = (edge(mapped, torch.full_like(like, end)) for end in (-NUM_CELLS, NUM_CELLS))
     return mapped, first, last - first

@@ -37,6 +37,9 @@ if TYPE_CHECKING:  # at run time, `data` may be a package of the user
 
 log = logging.getLogger(__name__)
 
+MOST_IN_A_ROW = 100
+"""So many steps in a row may be skipped: weights that skipped steps leave alone do not get better by themselves."""
+
 
 class LitFlow(L.LightningModule):
     """Train an ImageFlow by maximum likelihood; losses and metrics are bits per dimension.
@@ -56,6 +59,7 @@ class LitFlow(L.LightningModule):
         eval_seed: of the noise of validation and test.
         compile: compile the flow's forward pass and its gradient (torch.compile) once it is initialised.
         on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" and count the step.
+            After 100 such steps in a row the run ends in either case.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -104,6 +108,7 @@ class LitFlow(L.LightningModule):
         self.compiles = compile
         self.skips = choose("on_nonfinite", {"raise": False, "skip": True}, on_nonfinite)
         self.skipped_steps = 0
+        self.skipped_in_a_row = 0
         self.warned_of_drift = False
         self._losses: list[Tensor] = []
         self.bits = ImageAverage()
@@ -206,22 +211,25 @@ class LitFlow(L.LightningModule):
         self.log("train/bits_per_dim", loss, prog_bar=True, batch_size=1)
         if bool(torch.isfinite(norm) & torch.isfinite(loss)):  # the gradients already are the mean over ranks
             self.log("train/gradient_norm", norm, batch_size=1)
+            self.skipped_in_a_row = 0
         elif self.trainer.precision != "16-mixed":  # there, loss scaling skips such steps
             self._not_finite(optimizer, loss, norm)
 
     def _not_finite(self, optimizer: Optimizer, loss: Tensor, norm: Tensor) -> None:
-        if self.skips:
+        if self.skips and self.skipped_in_a_row < MOST_IN_A_ROW:
             optimizer.zero_grad()  # without gradients the optimizer leaves the weights and its moments alone
             self.skipped_steps += 1
+            self.skipped_in_a_row += 1
             self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
             return
         last = self._last_good_checkpoint()
         again = f"go on from it by {override('resume', last)}" if last else "start again"
+        skipped = f"; {MOST_IN_A_ROW} steps in a row were skipped"
         raise FloatingPointError(
             f"training diverged at step {self.global_step}: loss {loss:.4g} bits/dim, gradient norm {norm:.4g}, "
             f"learning rate {optimizer.param_groups[0]['lr']:.4g}; the last good checkpoint is {last or 'none yet'}: "
-            f"{again} with a lower optimizer.lr or "
-            "trainer.gradient_clip_val, or skip such steps by training.on_nonfinite=skip"
+            f"{again} with a lower optimizer.lr or trainer.gradient_clip_val"
+            f"{skipped if self.skips else ', or skip such steps by training.on_nonfinite=skip'}"
         )
 
     def _last_good_checkpoint(self) -> Path | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import flows.training.lit as lit
 from flows.training import LitFlow, read_summary
 from flows.training.metric import Average
 from tests.support.run import run_training
@@ -56,6 +57,13 @@ def test_steps_that_are_not_finite_can_be_skipped_and_are_counted(
     resume = f"resume={tmp_path}/checkpoints/last.ckpt"
     run_training(tmp_path, *EVERY_STEP, "training.on_nonfinite=skip", "trainer.max_epochs=2", resume)
     assert read_summary(tmp_path / "summary.json")["skipped_steps"] == 2
+
+
+def test_a_run_that_only_skips_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lit, "MOST_IN_A_ROW", 3)
+    damage_gradients(monkeypatch, 2, 4, 5, 6, 7)
+    with pytest.raises(FloatingPointError, match=r"diverged at step 7: .*; 3 steps in a row were skipped"):
+        run_training(tmp_path, *EVERY_STEP, "training.on_nonfinite=skip")
 
 
 def test_a_skipped_step_leaves_weights_and_moments_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
