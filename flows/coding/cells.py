@@ -23,6 +23,9 @@ CELL = 2**14
 NUM_CELLS = 2**36
 """Cells on each side of 0: numbers up to 16,384 can be coded."""
 
+STRAIGHT_CELLS = 2**20
+"""Cells on each side of 0 that tell where a straight line leads."""
+
 Map = Callable[[Tensor], Tensor]
 """A map of float64 entries that never falls."""
 
@@ -89,7 +92,7 @@ def undone(
     Returns:
         the points before the map, the numbers that go back onto the stack, and their sizes.
     """
-    low, high = torch.full_like(points, -num_cells), torch.full_like(points, num_cells)
+    low, high = around(f, points, num_cells)
     while (high - low > 1).any():
         middle = torch.div(low + high, 2, rounding_mode="floor")
         above = edge(f, middle) <= points
@@ -101,3 +104,15 @@ def undone(
     total = (points - start) * CELL + rest
     within = torch.div(total, width, rounding_mode="floor")
     return low * CELL + within, torch.where(active, total - within * width, 0), width
+
+
+def around(f: Map, points: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
+    """Return cells below and above those whose images hold points: near ones if the map is a straight line."""
+    lowest, highest = torch.full_like(points, -num_cells), torch.full_like(points, num_cells)
+    some = torch.full_like(points, min(STRAIGHT_CELLS, num_cells))
+    start, end = edge(f, -some), edge(f, some)
+    guess = ((points - start).double() * (2 * some) / (end - start)).floor().long() - some
+    guess = guess.clamp(-num_cells + 1, num_cells - 2)
+    low, high = guess - 1, guess + 2
+    near = (edge(f, low) <= points) & (points < edge(f, high))
+    return torch.where(near, low, lowest), torch.where(near, high, highest)
