@@ -63,18 +63,17 @@ class Coded:
 
 
 class ImageCodec:
-    """A lossless code for images: a stream takes as many bits as the flow says, up to about a thousandth.
+    """A lossless code for images: a stream takes as many bits as the flow says, and about 0.3% more.
 
     The first image needs bits on the stack to choose its noise with. They stay in the stream, and no more are needed:
     later images use the bits of earlier ones.
 
     Args:
-        flow: with uniform noise, not conditioned on images; on the CPU. Class-conditional flows code each image under
-            the class that they think most probable, and code the class.
+        flow: with uniform noise, not conditioned on images; on the CPU, in float32. Class-conditional flows code each
+            image under the class that they think most probable, and code the class.
 
     Raises:
         ValueError: if there is no code for the flow.
-        ModuleNotFoundError: if `constriction` is not installed.
     """
 
     def __init__(self, flow: ImageFlow) -> None:
@@ -84,6 +83,9 @@ class ImageCodec:
             )
         if flow.condition_shape is not None:
             raise ValueError("a flow that is given images cannot code images alone: take another one")
+        parameter = next(flow.parameters(), torch.empty(()))
+        if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
+            raise ValueError("images are coded on the CPU in float32: call flow.cpu().float() before")
         self.flow = flow
         self.levels = [code_of(level) for level in flow.multiscale.levels]
         top = flow.multiscale.top
@@ -100,6 +102,7 @@ class ImageCodec:
 
         Raises:
             CodingError: if an image is too far from all that the flow knows.
+            ModuleNotFoundError: if `constriction` is not installed.
         """
         require_positive(batch_size=batch_size)
         check_images(images, self.flow.image_shape)

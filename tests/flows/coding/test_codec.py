@@ -118,6 +118,11 @@ def test_flows_without_a_code_are_refused(spec: dict[str, Any], message: str) ->
         ImageCodec(make(spec))
 
 
+def test_flows_of_another_precision_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"call flow\.cpu\(\)\.float\(\) before"):
+        ImageCodec(make(GLOW).double())
+
+
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ImageFlow, Coded]:
     flow = make(GLOW)
