@@ -174,6 +174,8 @@ def run(command: list[str]) -> None:
             extra += ["model.num_steps=1"]
         if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
             extra += ["trainer.accelerator=cpu", "trainer.devices=1"]
+    elif script == "scripts/edit/make_attribute.py" and "data" in given:
+        extra = [*extra, "data.num_val=8"]
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose(config, [*score.with_group(overrides), *extra])
     if script == "train.py":

@@ -28,8 +28,8 @@ AUTOREGRESSIVE = {"top_prior": "autoregressive", "prior_layers": 1, "prior_width
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("glow", {"dequantize": "variational"}),
-        ("realnvp", {}),
+        ("glow", {"dequantize": "variational", "num_steps": 2}),
+        ("realnvp", {"num_blocks": 1}),
         ("glow", {**GIVEN, "num_steps": 1}),
         ("realnvp", {**GIVEN, "num_blocks": 1}),
         ("glow", {**AUTOREGRESSIVE, "num_steps": 1, "num_levels": 1}),

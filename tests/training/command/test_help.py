@@ -96,8 +96,15 @@ def test_comments_stand_above_a_key_or_behind_it() -> None:
     assert found == {"a": "one", "b": "above", "b.d": "it's two"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", COMMANDS)
+def test_every_command_finds_the_scripts_that_it_imports(script: str) -> None:
+    text = (ROOT / script).read_text()
+    assert "from scripts" not in text or "sys.path.insert(0, str(Path(__file__).parent" in text
+    assert docstring_of(ROOT / script).partition("\n")[2].strip().startswith("Examples:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train.py", "sample.py", "scripts/score.py", "scripts/edit/decode.py"])
 def test_it_is_shown_from_the_shell(script: str, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / script), "--help"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
