@@ -5,9 +5,9 @@ Examples:
     python scripts/classify.py data.num_train=100 data.augment.horizontal_flip=true data.augment.max_shift=2
     python scripts/classify.py data.num_train=100 extra=more split=test     # images that scripts/augment.py made
 
-The training images are those of `data`, and vary as `data.augment` says. Where there are more images, a fixed part of
-each batch comes from them. The number of steps is fixed, and the last weights are measured, once. Nothing is chosen by
-the images that are measured.
+Each step takes data.batch_size training images of `data` and, with `extra`, num_extra images of that folder, too. All
+of them vary as `data.augment` says. The number of steps is fixed, and the last weights are measured once. Nothing is
+chosen by the images that are measured.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,7 +46,7 @@ def classify(
     data: ImageData,
     data_root: str,
     extra: str | None,
-    extra_share: float,
+    num_extra: int,
     split: str,
     num_steps: int,
     learning_rate: float,
@@ -54,7 +54,7 @@ def classify(
     device: str,
 ) -> None:
     """Print the accuracy of each seed, their mean and their standard deviation; see conf/classify.yaml."""
-    require_positive(num_steps=num_steps)
+    require_positive(num_steps=num_steps, num_extra=num_extra)
     if not seeds or len({*seeds}) < len(seeds):
         raise ValueError(f"seeds is a list of whole numbers that all differ, got {seeds}")
     if data.num_classes is None:
@@ -64,8 +64,7 @@ def classify(
     data.prepare_data()
     data.setup()
     images = choose("split", {"val": data.val_set, "test": data.test_set}, split)
-    more = None if extra is None else read_extra(extra, data, f"{data_root}/image_folders")
-    num_extra = 0 if more is None else part_of_batch(extra_share, data.batch_size, len(more))
+    more = None if extra is None else read_extra(extra, num_extra, data, f"{data_root}/image_folders")
     found = []
     for seed in seeds:
         torch.manual_seed(seed)
@@ -74,18 +73,19 @@ def classify(
         found.append(accuracy(network, on_device(data.batches(images), place)))
         print(f"seed {seed}: {split} accuracy {found[-1]:.4f}")
     spread = f" ± {stdev(found):.4f} (standard deviation)" if len(found) > 1 else ""
-    of_extra = "" if more is None else f", {num_extra} of them from the {len(more):,} in {extra}"
+    of_extra = "" if more is None else f" and {num_extra} of the {len(more):,} images in {extra}"
     print(
         f"{split} accuracy {mean(found):.4f}{spread}: {len(data.train_set):,} training images, {num_steps} steps of "
         f"{data.batch_size} images{of_extra}"
     )
 
 
-def read_extra(extra: str, data: ImageData, index_dir: str) -> ImageSet:
+def read_extra(extra: str, num_extra: int, data: ImageData, index_dir: str) -> ImageSet:
     """Return the images of a folder with one subfolder per class, in the sequence of the labels.
 
     Raises:
-        ValueError: if there are not as many subfolders as classes, or if images are outside of them.
+        ValueError: if there are not as many subfolders as classes, if images are outside of them, or if there are fewer
+            images than a batch takes.
     """
     images = ImageFolder(extra, data.train_set.image_shape, index_dir, in_memory=True).load_whole()
     num_folders, num_outside = len(images.class_names or ()), int((images.labels < 0).sum())
@@ -94,33 +94,17 @@ def read_extra(extra: str, data: ImageData, index_dir: str) -> ImageSet:
             f"extra={extra} has {num_folders} subfolders, and {num_outside} images outside of them: give a folder with "
             f"one subfolder for each of the {data.num_classes} classes, as scripts/augment.py writes it"
         )
+    if num_extra > len(images):
+        raise ValueError(
+            f"extra={extra} has {len(images)} images, and each batch takes {num_extra}: set num_extra lower"
+        )
     return images
 
 
-def part_of_batch(extra_share: float, batch_size: int, num_images: int) -> int:
-    """Return how many images of each batch are extra images.
-
-    Raises:
-        ValueError: if there would be none, or none but these, or if there are fewer than a batch needs.
-    """
-    num_extra = round(extra_share * batch_size)
-    if not 0 < num_extra < batch_size:
-        raise ValueError(
-            f"extra_share={extra_share} of a batch of {batch_size} images are {num_extra}: give a share that leaves "
-            "images of both kinds in each batch"
-        )
-    if num_extra > num_images:
-        raise ValueError(
-            f"each batch takes {num_extra} images of the folder extra, which has only {num_images}: make more, or make "
-            "extra_share smaller"
-        )
-    return num_extra
-
-
 def batches(data: ImageData, seed: int, extra: ImageSet | None = None, num_extra: int = 0) -> Iterator[Batch]:
-    """Return training batches without end, shuffled and varied, with so many of the extra images in each."""
+    """Return training batches without end, shuffled and varied, with so many extra images beside those of the data."""
     images = data.train_set
-    parts = [rows_without_end(TrainOrder(len(images), data.batch_size - num_extra, seed))]
+    parts = [rows_without_end(TrainOrder(len(images), data.batch_size, seed))]
     if extra is not None:
         parts.append(rows_without_end(TrainOrder(len(extra), num_extra, seed), first=len(images)))
         images = Joined([images, extra])

@@ -79,7 +79,11 @@ SCRIPTS = {
     "scripts/compress.py": (compress.main, "compress", ["data.num_val=8"]),
     "scripts/decompress.py": (decompress.main, "decompress", []),
     "scripts/augment.py": (augment.main, "augment", ["data.num_val=8", "data.batch_size=8", "num_images=20"]),
-    "scripts/classify.py": (classify.main, "classify", ["data.num_val=8", "data.batch_size=8", "num_steps=2"]),
+    "scripts/classify.py": (
+        classify.main,
+        "classify",
+        ["data.num_val=8", "data.batch_size=8", "num_steps=2", "num_extra=8"],
+    ),
 }
 BATCH_SCRIPTS = {
     "scripts/slurm/train.sbatch": ("train.py", ["trainer=ddp"]),

@@ -31,6 +31,7 @@ def write(images: ImageSet, folder: Path) -> None:
 
 def run(folder: Path, *overrides: str) -> None:
     told = ["data=digits", f"data_root={folder}/datasets", "data.num_train=20", "data.batch_size=20", "num_steps=40"]
+    told += ["num_extra=10"]
     with initialize_config_dir(CONF, version_base="1.3"):
         classify.main(compose("classify", [*told, *overrides]))
 
@@ -48,11 +49,11 @@ def test_without_extra_images_the_order_and_the_changes_are_those_of_the_data() 
         assert torch.equal(batch.labels, plain.labels) and not torch.equal(batch.images, plain.images)
 
 
-def test_each_batch_has_its_part_of_the_extra_images_and_an_epoch_has_each_image_once() -> None:
+def test_each_batch_has_extra_images_beside_its_own_and_an_epoch_has_each_image_once() -> None:
     data, extra = digits(num_train=60), digits().test_set
-    found = [*islice(batches(data, 3, extra, num_extra=5), 8)]
-    for start in (0, 4):
-        rows = torch.cat([batch.index for batch in found[start : start + 4]])
+    found = [*islice(batches(data, 3, extra, num_extra=5), 6)]
+    for start in (0, 3):
+        rows = torch.cat([batch.index for batch in found[start : start + 3]])
         assert rows[rows < 60].sort().values.tolist() == [*range(60)]
         assert all((batch.index >= 60).sum() == 5 for batch in found)
     batch = found[0]
@@ -72,7 +73,7 @@ def test_more_images_of_the_same_kind_help(tmp_path: Path, capsys: pytest.Captur
     together = capsys.readouterr().out
     assert mean(accuracies(together)) > mean(accuracies(alone)) + 0.05
     assert "val accuracy" in alone and "20 training images, 40 steps of 20 images\n" in alone
-    assert f"10 of them from the 400 in {tmp_path}/more" in together
+    assert f"40 steps of 20 images and 10 of the 400 images in {tmp_path}/more" in together
 
 
 def test_a_seed_gives_the_same_accuracy_and_the_last_line_has_mean_and_deviation(
@@ -97,12 +98,8 @@ def test_a_seed_gives_the_same_accuracy_and_the_last_line_has_mean_and_deviation
         (["extra={}/nine"], r"extra=.*nine has 9 subfolders, and 0 images .* for each of the 10 classes, as scripts/"),
         (["extra={}/flat"], r"extra=.*flat has 0 subfolders, and 8 images outside of them"),
         (["extra={}/missing"], "there is no folder .*missing"),
-        (["extra={}/few"], "each batch takes 15 images of the folder extra, which has only 12: make more, or make"),
-        (
-            ["extra={}/few", "extra_share=1"],
-            r"extra_share=1 of a batch of 20 images are 20: give",
-        ),
-        (["extra={}/few", "extra_share=0"], r"extra_share=0 of a batch of 20 images are 0"),
+        (["extra={}/few", "num_extra=13"], "extra=.*few has 12 images, and each batch takes 13: set num_extra lower"),
+        (["num_extra=0"], "num_extra is a whole number of at least 1"),
         (["seeds=[]"], r"seeds is a list of whole numbers that all differ, got \[\]"),
         (["seeds=[1,1]"], "all differ"),
         (["num_steps=0"], "num_steps is a whole number of at least 1"),
@@ -120,6 +117,5 @@ def test_wrong_use_is_named(tmp_path: Path, overrides: list[str], says: str) -> 
         (tmp_path / f"few/{label}").mkdir(exist_ok=True)
     for row in range(8):
         save_png(test_set[[row]].images[0], tmp_path / f"flat/{row}.png")
-    share = ["extra_share=0.75"] if overrides == ["extra={}/few"] else []
     with pytest.raises((ValueError, OSError), match=says):
-        run(tmp_path, *(override.format(tmp_path) for override in overrides), *share)
+        run(tmp_path, *(override.format(tmp_path) for override in overrides))
