@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -31,6 +32,9 @@ from flows.noise import uniform_noise
 from flows.training import check_arguments, check_config, command_line, load_flow, to_json
 from flows.training.given import check_fits
 from scripts.edit.pictures import read_images
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's names of grey and colour images of 8 bits, by the number of channels."""
 
 NUM_DRAWS = 4
 """Draws of noise for the bits/dim that the flow says."""
@@ -100,8 +104,16 @@ def of_data(
 
 
 def of_files(told: str | list[str], flow: ImageFlow) -> tuple[Tensor, list[str]]:
-    """Return images from files, uint8 `(N, C, H, W)`, and their paths from the folder that holds all of them."""
+    """Return images from files, uint8 `(N, C, H, W)`, and their paths from the folder that holds all of them.
+
+    Files with other colours than the flow are turned into these, which is said.
+    """
     images, paths = read_images(told, flow.image_shape)
+    wanted = MODES[flow.image_shape[0]]
+    for path in paths:
+        with Image.open(path) as image:
+            if image.mode != wanted:
+                print(f"{path}: turned from {image.mode} into {wanted}, and comes back so", file=sys.stderr)
     folder = os.path.commonpath([Path(path).parent for path in paths])
     return images, [os.path.relpath(path, folder) for path in paths]
 

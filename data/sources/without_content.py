@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
+from data.augment import NUM_GREY
 from data.sources.generated import Generated
-
-NUM_GREY = 256
-"""Grey levels of a uint8 image."""
 
 
 class Noise(Generated):

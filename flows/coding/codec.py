@@ -23,6 +23,9 @@ from flows.image_flow import ImageFlow
 STARTING_WORDS = 16
 """Words of 32 bits for each dimension that lie on the stack at the start; few of them are used."""
 
+HALF = round(0.5 / STEP)
+"""Points from the lowest grey level to 0."""
+
 OTHER_ARITHMETIC = (
     "the images cannot be decoded here: the networks must give the same numbers to the last bit, so decode on a "
     "machine of the kind that encoded them, with its version of torch"
@@ -78,9 +81,8 @@ class ImageCodec:
 
     def __init__(self, flow: ImageFlow) -> None:
         if type(flow.dequantize) is not Dequantize:
-            raise ValueError(
-                f"images are coded with uniform noise, and this flow has {flow.dequantize.noise_name} noise"
-            )
+            noise = flow.dequantize.noise_name
+            raise ValueError(f"images are coded with uniform noise, and this flow has {noise} noise: take another one")
         if flow.condition_shape is not None:
             raise ValueError("a flow that is given images cannot code images alone: take another one")
         parameter = next(flow.parameters(), torch.empty(()))
@@ -204,15 +206,10 @@ class ImageCodec:
         return None if isinstance(top, AutoregressivePrior) else top.mean_and_log_sigma(as_input(points), context)
 
 
-HALF = round(0.5 / STEP)
-"""Points from the lowest grey level to 0."""
-
-
 def starting_words(num_dims: int) -> NDArray[np.uint32]:
     """Return the words on the stack at the start: as random as bits can be, and always the same."""
-    return np.frombuffer(shake_256(b"flows.coding").digest(4 * STARTING_WORDS * num_dims), np.dtype("<u4")).astype(
-        np.uint32
-    )
+    drawn = shake_256(b"flows.coding").digest(4 * STARTING_WORDS * num_dims)
+    return np.frombuffer(drawn, "<u4").astype(np.uint32)
 
 
 def digest_of(images: Tensor) -> str:

@@ -57,6 +57,14 @@ def test_files_come_back_under_their_names(folder: Path, capsys: pytest.CaptureF
         assert torch.equal(before, after)
 
 
+def test_other_colours_than_those_of_the_flow_are_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(Image.new("RGBA", (8, 8)), folder / "odd/clear.png")
+    save(Image.new("RGB", (8, 8)), folder / "odd/plain.png")
+    call(compress.main, f"ckpt={folder}/flow.safetensors", f"images={folder}/odd", f"out={folder}/odd.flow")
+    told = capsys.readouterr().err
+    assert "clear.png: turned from RGBA into RGB, and comes back so" in told and "plain.png" not in told
+
+
 def test_images_of_a_data_set_come_back_by_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = [f"ckpt={folder}/flow.safetensors"]
     data = ["data=cifar10", "data.source=generated", "data.image_shape=[3,8,8]", "data.num_val=5"]
