@@ -15,7 +15,7 @@ _plain = ContextVar("plain_autograd", default=False)
 def plain_autograd() -> Iterator[None]:
     """Let torch's own autograd differentiate what a flow computes in this context: slower, but without limits.
 
-    The gradients that are written by hand (`conv_relu`, `memory_flat`) only give first derivatives, by `backward` or
+    The gradients that are written by hand (`fused_convs`, `memory_flat`) only give first derivatives, by `backward` or
     `torch.autograd.grad`. Second derivatives, forward mode and the transforms of `torch.func` (`grad`, `vmap`, `jvp`)
     need a forward pass in this context. Values are the same up to rounding; memory-flat training is off.
     """

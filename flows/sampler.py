@@ -14,7 +14,7 @@ from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
 from flows.networks.conditioner import KNOWN_CONVS, WeightNormConv2d
-from flows.networks.conv_relu import ScaledConv2d
+from flows.networks.fused_convs import ScaledConv2d
 
 
 class Sampler:
@@ -26,21 +26,29 @@ class Sampler:
     Args:
         flow: the model; it is copied.
         parallel: whether autoregressive maps decode all tokens at once, again and again until nothing changes.
+        compile: whether to compile the way from latents to images with torch.compile, but for autoregressive maps. The
+            first images, and the first of another number of images, then take about a minute. Some values may differ by
+            one grey level.
 
     Raises:
-        ValueError: if they are to do so and there are none.
+        ValueError: if autoregressive maps are to decode in parallel and there are none.
     """
 
-    def __init__(self, flow: ImageFlow, parallel: bool = False) -> None:
+    def __init__(self, flow: ImageFlow, parallel: bool = False, compile: bool = False) -> None:
         self.flow = deepcopy(flow).requires_grad_(False).eval()
+        transformers = [part for part in self.flow.modules() if isinstance(part, AutoregressiveTransformer)]
         if parallel:
-            transformers = [part for part in self.flow.modules() if isinstance(part, AutoregressiveTransformer)]
             if not transformers:
                 raise ValueError("parallel is for autoregressive maps, and this flow has none: leave parallel out")
             for part in transformers:
                 part.parallel = True
         with torch.no_grad():
             fix(self.flow)
+        if compile:
+            for part in transformers:
+                part.inverse = torch.compiler.disable(part.inverse)  # type: ignore[method-assign]
+            multiscale = self.flow.multiscale
+            multiscale.inverse = torch.compile(multiscale.inverse)  # type: ignore[method-assign]
         self.sample = self.flow.sample
         self.decode = self.flow.decode
 

@@ -27,7 +27,7 @@ from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.models.top import make_top
 from flows.multiscale import Multiscale
-from flows.networks.conditioner import HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
+from flows.networks.conditioner import ACTIVATIONS, HIDDEN_CONVS, ConvNet, ZeroConv2d, limited
 from flows.networks.context import READERS, ContextNet, channels_to_read, labels_to_read
 from flows.prior import Split
 from flows.variational_dequantize import DEQUANTIZATIONS
@@ -69,6 +69,7 @@ class Glow(ImageFlow):
             "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
+        activation: "relu" (the original release's) or "gelu" after each of them.
         input_limit: the input of the networks in couplings and splits is clamped to [-input_limit, input_limit]. This
             keeps deep flows stable at high learning rates. None for no limit (the original release's).
         top_prior: "position", "channel" or "standard" Gaussian, or "autoregressive" transformers.
@@ -100,6 +101,7 @@ class Glow(ImageFlow):
         coupling: str = "shifted_affine",
         scale: str = "sigmoid",
         conditioner: str = "actnorm",
+        activation: str = "relu",
         input_limit: float | None = None,
         top_prior: str = "channel",
         prior_blocks: int = 2,
@@ -125,6 +127,7 @@ class Glow(ImageFlow):
             hidden_channels=hidden_channels,
             hidden_conv=choose("conditioner", HIDDEN_CONVS, conditioner),
             input_limit=input_limit,
+            activation=choose("activation", ACTIVATIONS, activation),
         )
 
         def step(channels: int, index: int) -> list[Bijection]:

@@ -11,7 +11,15 @@ from flows.autograd import is_plain
 from flows.bijections.actnorm import ActNorm
 from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
-from flows.networks.conv_relu import ScaledConv2d, conv_relu, fixed_conv, is_same_size
+from flows.networks.fused_convs import (
+    RELU,
+    Activation,
+    ScaledConv2d,
+    activation_of,
+    fixed_conv,
+    fused_convs,
+    is_same_size,
+)
 
 
 class ActNormConv2d(ScaledConv2d, DataDependent):
@@ -51,31 +59,42 @@ def limited(limit: float | None) -> list[nn.Module]:
     return [nn.Hardtanh(-limit, limit)]
 
 
+def relu() -> nn.Module:
+    """Return a ReLU. A hidden channel below zero for all images gets no gradient any more: it is dead."""
+    return nn.ReLU(inplace=True)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": relu, "gelu": nn.GELU}
+"""Choices of Glow's `activation`: what follows the hidden layers of the networks in couplings."""
+
+
 KNOWN_CONVS = (nn.Conv2d, ScaledConv2d, ActNormConv2d, ZeroConv2d)
-"""The classes that `conv_relu` can replace; no subclasses of them, because these may compute something else."""
+"""The classes that `fused_convs` can replace; no subclasses of them, because these may compute something else."""
 
 
-def last_convs(layers: Sequence[nn.Module]) -> list[nn.Conv2d]:
-    """Return the convolutions at the end of `layers`, with only ReLU between them, that `conv_relu` can replace."""
+def last_convs(layers: Sequence[nn.Module]) -> tuple[list[nn.Conv2d], Activation]:
+    """Return the convolutions at the end of `layers` that `fused_convs` can replace, and the activation between."""
     convs: list[nn.Conv2d] = []
+    activation = (activation_of(layers[-2]) if len(layers) > 1 else None) or RELU
     for place, layer in enumerate(reversed(layers)):
-        if is_hooked(layer) or (place % 2 == 1 and type(layer) is not nn.ReLU):
+        if is_hooked(layer) or (place % 2 == 1 and activation_of(layer) is not activation):
             break
         if place % 2 == 0:
             if not is_same_size(layer) or type(layer) not in KNOWN_CONVS:
                 break
             convs.insert(0, layer)
-    return convs
+    return convs, activation
 
 
 class ConvNet(nn.Sequential):
-    """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with ReLU between.
+    """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with an activation between.
 
-    Layers may be replaced, added and wrapped: only those that `conv_relu` knows are handed to it.
+    Layers may be replaced, added and wrapped: only those that `fused_convs` knows are handed to it.
 
     Args:
         hidden_conv: the hidden layers' convolution, `(in, out, kernel_size) -> module`.
         input_limit: as for `limited`.
+        activation: makes the layer after each hidden one.
     """
 
     def __init__(
@@ -85,23 +104,24 @@ class ConvNet(nn.Sequential):
         hidden_channels: int,
         hidden_conv: Callable[[int, int, int], nn.Module],
         input_limit: float | None = None,
+        activation: Callable[[], nn.Module] = relu,
     ) -> None:
         super().__init__(
             *limited(input_limit),
             hidden_conv(in_channels, hidden_channels, 3),
-            nn.ReLU(inplace=True),
+            activation(),
             hidden_conv(hidden_channels, hidden_channels, 1),
-            nn.ReLU(inplace=True),
+            activation(),
             ZeroConv2d(hidden_channels, out_channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
         by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_plain()
-        convs = last_convs(layers) if by_hand else []
+        convs, activation = last_convs(layers) if by_hand else ([], RELU)
         for layer in layers[: len(layers) - max(0, 2 * len(convs) - 1)]:
             x = layer(x)
-        return conv_relu(x, convs) if convs else x
+        return fused_convs(x, convs, activation) if convs else x
 
 
 def plain_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:

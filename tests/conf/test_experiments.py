@@ -51,6 +51,7 @@ RECIPES = {
     "fashion_mnist_5min": 154_720,
     "fashion_mnist_5min_realnvp": 304_915,
     "fashion_mnist_60min": 656_992,
+    "photos_60min": 1_919_888,
 }
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

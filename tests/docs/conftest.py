@@ -10,13 +10,13 @@ from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.scale import SCALES
 from flows.models.glow import PERMUTATIONS
 from flows.models.registry import MODELS
-from flows.networks.conditioner import HIDDEN_CONVS
+from flows.networks.conditioner import ACTIVATIONS, HIDDEN_CONVS
 
 
 @pytest.fixture(autouse=True)
 def choices_as_before() -> Iterator[None]:
     """Take back what an example, or a file that a command imports, adds."""
-    tables = COUPLINGS, HIDDEN_CONVS, MODELS, PERMUTATIONS, PREPROCESSES, SCALES
+    tables = ACTIVATIONS, COUPLINGS, HIDDEN_CONVS, MODELS, PERMUTATIONS, PREPROCESSES, SCALES
     before = [dict(choices) for choices in tables]
     path = [*sys.path]
     yield

@@ -67,3 +67,14 @@ def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, given: 
     run_training(tmp_path / "compiled", *common, "compile=true")
     plain, compiled = (read_summary(tmp_path / name / "summary.json") for name in ("plain", "compiled"))
     assert compiled["test_bits_per_dim"] == pytest.approx(plain["test_bits_per_dim"], abs=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{}, AUTOREGRESSIVE], ids=["glow", "autoregressive-glow"])
+def test_a_compiled_sampler_draws_the_images_of_its_flow(settings: dict[str, Any]) -> None:
+    spec = {"num_levels": 2, "num_steps": 1, "hidden_channels": 4, "preprocess": "gaussianize", **settings}
+    flow = perturb(flows.build("glow", image_shape=(1, 8, 8), **spec), 0.1)
+    label = None if flow.num_classes is None else torch.tensor([0, 2, 1])
+    sampler = flows.Sampler(flow, compile=True)
+    for seeds in (range(3), range(3, 6)):
+        difference = sampler.sample(seeds, label=label).int() - flow.sample(seeds, label=label).int()
+        assert difference.abs().max() <= 1

@@ -17,7 +17,7 @@ from flows.image_flow import ImageFlow
 from flows.models import registry
 from flows.models.glow import PERMUTATIONS
 from flows.models.top import TOP_PRIORS
-from flows.networks.conditioner import HIDDEN_CONVS, ActNormConv2d
+from flows.networks.conditioner import ACTIVATIONS, HIDDEN_CONVS, ActNormConv2d
 from tests.support.perturb import perturb
 
 GLOW: dict[str, Any] = {"name": "glow", "num_levels": 2, "num_steps": 1, "hidden_channels": 4}
@@ -30,6 +30,7 @@ SPECS: dict[str, dict[str, Any]] = {
     **{f"glow-{value}": {**GLOW, "coupling": value} for value in COUPLINGS},
     **{f"glow-{value}": {**GLOW, "scale": value} for value in SCALES},
     **{f"glow-{value}": {**GLOW, "conditioner": value} for value in HIDDEN_CONVS},
+    **{f"glow-{value}": {**GLOW, "activation": value} for value in ACTIVATIONS},
     **{f"glow-{value}": {**GLOW, "preprocess": value} for value in PREPROCESSES},
     "glow-variational": {**GLOW, "dequantize": "variational"},
     "glow-limited": {**GLOW, "input_limit": 0.5},
@@ -189,7 +190,10 @@ def test_with_whitening_every_coupling_starts_on_white_channels() -> None:
             "divisible by 16, got 28x28: choose a smaller num_levels, or images of 16 or 32 pixels in place of 28",
         ),
         ({"num_levels": 0}, "num_levels is a whole number of at least 1, got 0"),
-        ({"scale": "tanh3"}, "scale is one of sigmoid, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh"),
+        (
+            {"scale": "tanh3"},
+            "scale is one of sigmoid, tanh4, learned_tanh; got 'tanh3' \\(did you mean 'tanh",
+        ),
         ({"coupling": "afine"}, "did you mean 'affine'"),
         ({"top_prior": "learned"}, "top_prior is one of position, channel, standard"),
         ({"name": "glows"}, "model is one of glow, realnvp.*; got 'glows' \\(did you mean 'glow'\\?\\)"),

@@ -71,6 +71,36 @@ def test_a_step_is_the_orthogonalized_gradient_at_adams_size() -> None:
     assert 0.001 < step.square().mean().sqrt() < 0.01
 
 
+def test_where_gradients_fade_steps_fade_with_them() -> None:
+    """A hidden channel that dies gets no gradient any more: its last one must not push it on and on."""
+    weight = nn.Parameter(torch.zeros(8, 8))
+    optimizer = Muon([("weight", weight)], lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    sizes = []
+    for step in range(400):
+        before = weight.detach().clone()
+        weight.grad = torch.randn(8, 8, generator=generator) if step < 100 else torch.zeros(8, 8)
+        optimizer.step()
+        sizes.append((weight.detach() - before).norm().item())
+    usual = sizes[99]
+    assert min(sizes[:100]) > 0.5 * usual
+    assert sum(sizes[100:]) < 40 * usual
+    assert sizes[-1] < 1e-4 * usual
+
+
+def test_the_size_of_the_gradients_does_not_matter() -> None:
+    finals = []
+    for factor in (1e-2, 1.0):
+        net = model()
+        optimizer = Muon(net[2].named_parameters(), lr=0.01)
+        for _ in range(5):
+            backward(net)
+            net[2].weight.grad *= factor
+            optimizer.step()
+        finals.append(net[2].weight.detach())
+    torch.testing.assert_close(*finals, rtol=1e-2, atol=1e-3)
+
+
 def test_it_goes_on_from_its_state_and_leaves_the_gradients() -> None:
     whole, broken = model(), model()
     one, other = Muon(whole.named_parameters()), Muon(broken.named_parameters())

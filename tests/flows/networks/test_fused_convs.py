@@ -1,4 +1,4 @@
-"""Convolutions with ReLU between as one node: the values and the gradients of the modules one after the other."""
+"""Convolutions with activations between as one node: values and gradients of the modules one after the other."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,12 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 import flows
-from flows.networks.conditioner import HIDDEN_CONVS, ActNormConv2d, ConvNet
-from flows.networks.conv_relu import ScaledConv2d
+from flows.networks.conditioner import ACTIVATIONS, HIDDEN_CONVS, ActNormConv2d, ConvNet
+from flows.networks.fused_convs import ScaledConv2d
 from tests.support.perturb import perturb
 
 CONVNETS = {name: partial(ConvNet, 4, 6, 5, hidden_conv) for name, hidden_conv in HIDDEN_CONVS.items()}
+CONVNETS |= {name: partial(CONVNETS["actnorm"], activation=activation) for name, activation in ACTIVATIONS.items()}
 
 
 def values_and_gradients(net: nn.Module, x: Tensor, layer_by_layer: bool) -> list[Tensor]:
@@ -159,6 +160,8 @@ UNUSUAL: dict[str, Callable[[], ConvNet]] = {
     "groups": changed(2, lambda layer: conv(5, 5, 3, groups=5)),
     "GELU": changed(1, lambda layer: nn.GELU()),
     "leaky ReLU": changed(3, lambda layer: nn.LeakyReLU(0.2)),
+    "GELU at the end": changed(3, lambda layer: nn.GELU()),
+    "GELU by tanh": changed(3, lambda layer: nn.GELU("tanh")),
     "no activation": changed(3, lambda layer: nn.Identity()),
     "spectral norm": changed(2, lambda layer: spectral_norm(layer).eval()),
     "pruning": changed(2, pruned),

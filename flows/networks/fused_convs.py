@@ -1,6 +1,7 @@
-"""Scaled convolutions with ReLU between, as one node of the graph."""
+"""Convolutions with an activation between, as one node of the graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
@@ -58,17 +59,49 @@ def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     )
 
 
-def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Return same-size convolutions of `x`, with a ReLU after each one except the last.
+@dataclass(frozen=True)
+class Activation:
+    """What is between two convolutions.
 
-    Result and gradient are the same as when the modules run one after the other, but take less time. In the backward
-    pass, the gradient of a ReLU overwrites the gradient that it is computed from. The gradient of a bias is a separate
-    sum, because oneDNN computes it slowly. Operators on kernels and scales leave no nodes in the graph. Hooks of the
-    modules do not run.
+    Args:
+        forward: returns the values; it may overwrite its argument.
+        backward: returns the gradient; it gets the gradient of the values, and the values or, if `keeps_input`, the
+            input. It may overwrite the gradient.
+        keeps_input: whether the backward pass needs the input.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    keeps_input: bool
+
+
+def relu_backward(grad: Tensor, values: Tensor) -> Tensor:
+    """Return the gradient of a ReLU, which overwrites the gradient that it is computed from."""
+    return torch.ops.aten.threshold_backward.grad_input(grad, values, 0, grad_input=grad)
+
+
+RELU = Activation(Tensor.relu_, relu_backward, keeps_input=False)
+GELU = Activation(F.gelu, torch.ops.aten.gelu_backward, keeps_input=True)
+
+
+def activation_of(layer: nn.Module) -> Activation | None:
+    """Return the activation that a layer computes; None if it is another layer."""
+    if type(layer) is nn.GELU and layer.approximate == "none":
+        return GELU
+    return RELU if type(layer) is nn.ReLU else None
+
+
+def fused_convs(x: Tensor, convs: Sequence[nn.Conv2d], activation: Activation = RELU) -> Tensor:
+    """Return same-size convolutions of `x`, with an activation after each one except the last.
+
+    Result and gradient are the same as when the modules run one after the other, but take less time. The gradient of a
+    bias is a separate sum, because oneDNN computes it slowly. Operators on kernels and scales leave no nodes in the
+    graph. Hooks of the modules do not run.
 
     Args:
         x: `(B, C, H, W)`.
         convs: all are `is_same_size`; some may be a `ScaledConv2d`.
+        activation: RELU or GELU.
 
     Raises:
         ValueError: under a transform of `torch.func`, or if a second derivative is taken; see `plain_autograd`.
@@ -82,26 +115,34 @@ def conv_relu(x: Tensor, convs: Sequence[nn.Conv2d]) -> Tensor:
         scaled = isinstance(conv, ScaledConv2d)
         gains.append(conv.gain if scaled else None)
         parameters += [conv.weight, conv.bias, conv.log_scale if scaled else None]
-    return _ConvRelu.apply(dtype, gains, x, *parameters)
+    return _FusedConvs.apply(dtype, gains, activation, x, *parameters)
 
 
-class _ConvRelu(torch.autograd.Function):
+class _FusedConvs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, gains: list[float | None], x: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        dtype: torch.dtype,
+        gains: list[float | None],
+        activation: Activation,
+        x: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
         saved: list[Tensor | None] = []
         x = x.to(dtype)
         for place, gain in enumerate(gains):
             weight, bias, log_scale = parameters[3 * place : 3 * place + 3]
-            x = x.relu_() if place > 0 else x
+            before = x if activation.keeps_input and place > 0 else None
+            x = activation.forward(x) if place > 0 else x
             if gain is None:
                 scale = None
                 folded, offset = weight.to(dtype), bias
             else:
                 scale = (gain * log_scale).exp()
                 folded, offset = (weight * column(scale)).to(dtype), bias * scale
-            saved += [x, folded, bias, scale]
+            saved += [before, x, folded, bias, scale]
             x = F.conv2d(x, folded, offset.to(dtype), padding=folded.shape[-1] // 2)
-        ctx.gains = gains
+        ctx.gains, ctx.activation = gains, activation
         ctx.save_for_backward(*saved)
         return x
 
@@ -113,21 +154,21 @@ class _ConvRelu(torch.autograd.Function):
         gradients: list[Tensor | None] = []
         saved = ctx.saved_tensors  # read once: each access unpacks all of them if they are checkpointed or offloaded
         for place, gain in reversed(list(enumerate(ctx.gains))):
-            x, folded, bias, scale = saved[4 * place : 4 * place + 4]
+            before, x, folded, bias, scale = saved[5 * place : 5 * place + 5]
             grad_bias = grad.sum((0, 2, 3))
-            padding, needed = [folded.shape[-1] // 2] * 2, [place > 0 or ctx.needs_input_grad[2], True, False]
+            padding, needed = [folded.shape[-1] // 2] * 2, [place > 0 or ctx.needs_input_grad[3], True, False]
             grad, grad_weight, _ = torch.ops.aten.convolution_backward(
                 grad, x, folded, None, [1, 1], padding, [1, 1], False, [0, 0], 1, needed
             )
             if place > 0:
-                torch.ops.aten.threshold_backward.grad_input(grad, x, 0, grad_input=grad)
+                grad = ctx.activation.backward(grad, x if before is None else before)
             grad_log_scale = None
             if gain is not None:
                 grad_log_scale = (grad_weight * folded).sum((1, 2, 3))
                 grad_weight, grad_bias = grad_weight * column(scale), grad_bias * scale
                 grad_log_scale = gain * torch.addcmul(grad_log_scale, grad_bias, bias)
             gradients = [grad_weight, grad_bias, grad_log_scale, *gradients]
-        return None, None, grad, *gradients
+        return None, None, None, grad, *gradients
 
 
 def column(scale: Tensor) -> Tensor:
