@@ -54,6 +54,7 @@ SETTINGS = {
     "check": bool,
     "gpu_gib": float,
     "tflops": float,
+    "network_gb": float,
 }
 SETTINGS |= dict.fromkeys(["data", "model", "optimizer", "training", "trainer", "callbacks", "logger"], Any)
 SETTINGS |= dict.fromkeys(["run_id", "resume", "init_from", "init_skip", "imports", "objective"], Any)

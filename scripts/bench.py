@@ -3,10 +3,13 @@
 Examples:
     python scripts/bench.py benchmarks                                         # everything: about 20 minutes
     python scripts/bench.py benchmarks --shapes 1x28x28 --rounds 3 --no-growth
+    python scripts/bench.py benchmarks --compile --no-growth                   # and what torch.compile gains
 
 All contestants have the same levels, steps and networks of couplings, and the same number of parameters to 2%.
 FrEIA has fixed rotations in place of 1x1 convolutions; these are counted as parameters, too. nflows and FrEIA have
 standard normal priors. normflows has a mean and a width for each entry of the latents; these are not counted.
+So this project does more work than FrEIA. The table of equal work compares each library with this project's parts in
+its own arrangement: with its rotations or 1x1 convolutions, its priors and plain networks.
 Each contestant runs in the memory format and with the number of threads that suit it best. The contestants take turns
 in each round, so the ratios hold even if the speed of the machine varies.
 The floor is the time of only the convolutions of this project's networks, forward and backward.
@@ -35,7 +38,7 @@ from scripts.benchmark.comparison import compare
 from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
 from scripts.benchmark.memory import fail_rather_than_be_killed
-from scripts.benchmark.report import fact_table, markdown, time_table
+from scripts.benchmark.report import equal_work_table, fact_table, markdown, time_table
 from scripts.benchmark.work import SHAPES
 
 
@@ -60,10 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rounds=told.rounds,
                 seconds=told.seconds,
                 device=device,
+                compile=told.compile,
                 tell=status.update,
             )
             report["shapes"].append(result)
-            for rows in time_table(result), fact_table(result):
+            for rows in time_table(result), equal_work_table(result), fact_table(result):
                 console.print(as_rich(rows))
             write(report, told.folder)
         if told.growth:
@@ -88,6 +92,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="how often each work is timed (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="about how long each time (default: 0.5)")
     parser.add_argument("--no-growth", dest="growth", action="store_false", help="leave out the growth with size")
+    parser.add_argument("--compile", action="store_true", help="measure all of them compiled, too: many minutes more")
     told = parser.parse_args(arguments)
     if told.rounds < 2:
         parser.error(f"--rounds is at least 2, as a spread takes two, got {told.rounds}")

@@ -1,4 +1,4 @@
-"""What a run would take: memory on each device, and hours, from counted operations."""
+"""What a run would take: memory on each device, hours and communication, from counted operations and parameters."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from flows.training.communication import bytes_sent, exchange_seconds, waiting
 from flows.training.cost import BYTES, Cost, estimate, moments
 from flows.training.machine.slurm import is_slurm_task
 
@@ -23,6 +24,7 @@ class Forecast(NamedTuple):
         an_epoch: number of training images; None if it is not known.
         ends: for each limit of the run, its name and the hours after which it ends the run.
         tflops: TFLOP/s that each device sustains, an assumption.
+        network_gb: GB/s at which the devices exchange gradients, an assumption.
     """
 
     cost: Cost
@@ -32,11 +34,18 @@ class Forecast(NamedTuple):
     an_epoch: int | None
     ends: dict[str, float]
     tflops: float
+    network_gb: float
 
     @property
     def gib_in_all(self) -> float:
         """GiB on each device; work space comes on top."""
         return sum(self.gib.values())
+
+    @property
+    def waiting(self) -> tuple[float, float]:
+        """Which part of a step, 0 to 1, is waiting for gradients, at least and at most."""
+        compute = self.cost.hours(self.batch_size, self.tflops * self.devices) * 3600
+        return waiting(compute, exchange_seconds(self.cost.parameters, self.devices, self.network_gb))
 
     def lines(self) -> Iterator[str]:
         """Go through the lines of a report."""
@@ -60,6 +69,11 @@ class Forecast(NamedTuple):
         else:
             yield "hours of the whole run       unknown: no limit in trainer.* or callbacks.throughput.*"
         yield f"Hours are those at a sustained {self.tflops:g} TFLOP/s of each device, which is an assumption."
+        if self.devices > 1:
+            sent = bytes_sent(self.cost.parameters, self.devices) / 2**20
+            yield f"MiB sent per step and device {sent:.1f}, and as many received, to average the gradients"
+            least, most = self.waiting
+            yield f"waiting for gradients        {least:.1%} to {most:.1%} of a step, at {self.network_gb:g} GB/s"
 
 
 def forecast(cfg: DictConfig, an_epoch: int | None) -> Forecast:
@@ -81,7 +95,7 @@ def forecast(cfg: DictConfig, an_epoch: int | None) -> Forecast:
         "activations": cost.mebibytes * cfg.data.batch_size / devices / 1024,
     }
     ends = limits(cfg, an_epoch, lambda num_images: cost.hours(num_images, cfg.tflops * devices))
-    return Forecast(cost, devices, gib, cfg.data.batch_size, an_epoch, ends, cfg.tflops)
+    return Forecast(cost, devices, gib, cfg.data.batch_size, an_epoch, ends, cfg.tflops, cfg.network_gb)
 
 
 def lacks_gpus(trainer: DictConfig) -> bool:

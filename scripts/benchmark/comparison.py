@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from scripts.benchmark.work import WORKS, Shape, draw_images, gradients, reconst
 Builders = Mapping[str, Callable[..., ImageFlow]]
 FLOOR = "floor"
 ROOT = Path(__file__).parent.parent.parent
+torch._dynamo.config.recompile_limit = 1000  # all contestants share functions, which are compiled for each of them
 
 
 @dataclass
@@ -31,13 +32,20 @@ class Contestant:
 
     @classmethod
     def prepare(
-        cls, builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, thread_counts: list[int], seconds: float
+        cls,
+        builder: Callable[..., ImageFlow],
+        shape: Shape,
+        images: Tensor,
+        thread_counts: Sequence[int],
+        seconds: float,
+        compile: bool = False,
     ) -> "Contestant":
-        """Build the models, and find the settings that suit each work best."""
-        forms = {form: built(builder, shape, images, form) for form in ("contiguous", "channels_last")}
+        """Build the models, and find the settings that suit each work best. What is compiled is in channels_last."""
+        suitable = ("channels_last",) if compile else ("contiguous", "channels_last")
+        forms = {form: built(builder, shape, images, form) for form in suitable}
         entries = {}
         for work, make in WORKS.items():
-            candidates = {form: make(flow, images) for form, flow in forms.items()}
+            candidates = {form: make(flow, images, compile) for form, flow in forms.items()}
             entries[work] = best_entry(candidates, thread_counts, seconds, images.device)
         return cls(forms, entries)
 
@@ -62,6 +70,7 @@ def compare(
     rounds: int,
     seconds: float,
     device: torch.device,
+    compile: bool = False,
     tell: Callable[[str], object],
 ) -> dict[str, Any]:
     """Return everything that was measured at one shape.
@@ -73,6 +82,7 @@ def compare(
         rounds: how often each work is timed.
         seconds: about how long one timing takes.
         device: where the models run.
+        compile: whether all contestants run compiled, too.
         tell: is called with a text that says what is being done.
     """
     images = draw_images(shape, device)
@@ -87,9 +97,14 @@ def compare(
             if not out_of_memory(error):
                 raise
             facts[contestant] = {"failed": f"out of memory at {shape}"}
+    faster = {}
+    for contestant in contestants if compile else ():
+        tell(f"{name}: {contestant} is compiled")
+        threads = thread_counts[-1:]
+        faster[compiled(contestant)] = Contestant.prepare(builders[contestant], shape, images, threads, seconds, True)
     times = {}
     for work in WORKS:
-        entries = {contestant: prepared.entries[work] for contestant, prepared in contestants.items()}
+        entries = {contestant: prepared.entries[work] for contestant, prepared in (contestants | faster).items()}
         if work == "training step" and OURS in contestants:
             forms = contestants[OURS].forms
             floors = {form: bare_convolutions(flow, images, form) for form, flow in forms.items()}
@@ -100,6 +115,11 @@ def compare(
     for contestant, prepared in contestants.items():
         facts[contestant] = {**prepared.facts(images), "first_step_seconds": first_step(contestant, name)}
     return {"name": name, "shape": str(shape), "contestants": facts, "times": times}
+
+
+def compiled(contestant: str) -> str:
+    """Return the name of a contestant that runs compiled."""
+    return f"{contestant}, compiled"
 
 
 def first_step(contestant: str, name: str) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import flows
 from flows.image_flow import ImageFlow
+from scripts.benchmark.equal_work import AS_PEERS
 from scripts.benchmark.work import Shape
 
 OURS = "this project"
@@ -37,15 +38,23 @@ def our_glow(**model: Any) -> ImageFlow:
     return flows.build("glow", **model, coupling="affine", scale="tanh4", conditioner="actnorm", top_prior="position")
 
 
+def as_peer(peer: str) -> str:
+    """Return the name of this project's parts with the choices of another library."""
+    return f"{OURS} as {peer}"
+
+
 def contestants() -> dict[str, Callable[..., ImageFlow]]:
-    """Return the builders by name. Print which libraries are left out."""
+    """Return the builders by name: this project, the libraries, and this project as each of them.
+
+    Print which libraries are left out.
+    """
     builders: dict[str, Callable[..., ImageFlow]] = {OURS: our_glow}
     for name, peer in PEERS.items():
         try:
             builders[name] = getattr(import_module(peer.module), peer.builder)
         except ModuleNotFoundError as error:
             print(f"{name} is left out, as {error.name} is not installed: pip install {peer.package}")
-    return builders
+    return builders | {as_peer(name): AS_PEERS[name] for name in builders if name in AS_PEERS}
 
 
 def built(builder: Callable[..., ImageFlow], shape: Shape, images: Tensor, form: str) -> ImageFlow:

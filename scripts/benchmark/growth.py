@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from scripts.benchmark.comparison import Builders
-from scripts.benchmark.contestants import OURS, built
+from scripts.benchmark.contestants import OURS, PEERS, built
 from scripts.benchmark.memory import out_of_memory, peak_bytes
 from scripts.benchmark.timing import best_entry, race
 from scripts.benchmark.work import Shape, draw_images, gradients, training_step
@@ -30,7 +30,10 @@ def measure_growth(
     A point has the contestant, the size, the seconds per step and the peak bytes. If a point does not fit into memory,
     it has the key "failed" in place of the last two.
     """
-    everyone = {**builders, FLAT: lambda **model: builders[OURS](**model, memory_flat=True)}
+    everyone = {
+        **{name: builders[name] for name in builders if name in (OURS, *PEERS)},
+        FLAT: lambda **model: builders[OURS](**model, memory_flat=True),
+    }
     points: dict[str, list[dict[str, Any]]] = {axis: [] for axis in AXES}
     for axis, (label, sizes) in AXES.items():
         for size in sizes:

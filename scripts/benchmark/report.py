@@ -2,25 +2,39 @@
 
 from typing import Any
 
-from scripts.benchmark.comparison import FLOOR
-from scripts.benchmark.contestants import OURS
+from scripts.benchmark.comparison import FLOOR, compiled
+from scripts.benchmark.contestants import OURS, PEERS, as_peer
 
 
 def fastest_peer(times: dict[str, Any]) -> str | None:
     """Return the other library that does a work in the least time; None if there is no other library."""
-    peers = {name: entry["median"] for name, entry in times.items() if name not in (OURS, FLOOR)}
+    peers = {name: entry["median"] for name, entry in times.items() if name in PEERS}
     return min(peers, key=lambda name: peers[name], default=None)
 
 
 def time_table(result: dict[str, Any]) -> list[list[str]]:
     """Return one row per work: the speed relative to the fastest peer, then milliseconds with half the spread."""
-    names = [*result["contestants"], FLOOR]
+    names = [*(name for name in result["contestants"] if name in (OURS, *PEERS)), FLOOR]
     rows = [[result["name"], "against the fastest peer", *(f"{name}, ms" for name in names)]]
     for work, times in result["times"].items():
         peer = fastest_peer(times)
         ratio = f"{times[peer]['median'] / times[OURS]['median']:.2f}x ({peer})" if peer and OURS in times else ""
         cells = (milliseconds(times[name]) if name in times else "" for name in names)
         rows.append([work, ratio, *cells])
+    return rows
+
+
+def equal_work_table(result: dict[str, Any]) -> list[list[str]]:
+    """Return one row per work and library: its time against that of this project's parts with its choices."""
+    rows = [[result["name"], "library", "ratio", "this project, ms", "the library, ms"]]
+    for work, times in result["times"].items():
+        for way in "eager", "compiled", "compiled against eager":
+            for peer in PEERS:
+                our_name = as_peer(peer) if way == "eager" else compiled(as_peer(peer))
+                ours, theirs = times.get(our_name), times.get(compiled(peer) if way == "compiled" else peer)
+                if ours and theirs:
+                    ratio = f"{theirs['median'] / ours['median']:.2f}x"
+                    rows.append([f"{work}, {way}", peer, ratio, milliseconds(ours), milliseconds(theirs)])
     return rows
 
 
@@ -62,7 +76,10 @@ def markdown(report: dict[str, Any]) -> str:
     """Return all tables of a report."""
     parts = [f"{report['machine']}\n{report['command']}"]
     for result in report["shapes"]:
-        parts += [f"{result['shape']}", *(as_markdown(make(result)) for make in (time_table, fact_table))]
+        parts += [
+            f"{result['shape']}",
+            *(as_markdown(make(result)) for make in (time_table, equal_work_table, fact_table)),
+        ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -49,14 +49,15 @@ def draw_images(shape: Shape, device: torch.device) -> Tensor:
     return (256 * fine).clamp(0, 255).to(torch.uint8).to(device)
 
 
-def training_step(flow: ImageFlow, images: Tensor) -> Work:
+def training_step(flow: ImageFlow, images: Tensor, compile: bool = False) -> Work:
     """Return a training step of maximum likelihood: forward, backward, Adam."""
+    log_prob = torch.compile(flow.log_prob) if compile else flow.log_prob
     optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, fused=True)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(1)).to(images.device)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss = flows.bits_per_dim(flow.log_prob(images, None, noise), flow.num_dims).mean()
+        loss = flows.bits_per_dim(log_prob(images, None, noise), flow.num_dims).mean()
         loss.backward()
         optimizer.step()
 
@@ -75,25 +76,27 @@ def gradients(flow: ImageFlow, images: Tensor) -> Work:
     return step
 
 
-def sampling(flow: ImageFlow, num_samples: int) -> Work:
-    """Return the work of drawing `num_samples` images."""
-    return lambda: flow.sample(range(num_samples), temperature=0.7)
+def sampling(flow: ImageFlow, num_samples: int, compile: bool = False) -> Work:
+    """Return the work of drawing `num_samples` images with a sampler that is made before."""
+    sampler = flows.Sampler(flow, compile=compile)
+    return lambda: sampler.sample(range(num_samples), temperature=0.7)
 
 
-def encoding(flow: ImageFlow, images: Tensor) -> Work:
+def encoding(flow: ImageFlow, images: Tensor, compile: bool = False) -> Work:
     """Return the work of encoding images to latents."""
+    encode_images = torch.compile(flow.encode) if compile else flow.encode
 
     @torch.no_grad()
     def encode() -> None:
-        flow.encode(images)
+        encode_images(images)
 
     return encode
 
 
-WORKS: dict[str, Callable[[ImageFlow, Tensor], Work]] = {
+WORKS: dict[str, Callable[[ImageFlow, Tensor, bool], Work]] = {
     "training step": training_step,
-    "sampling 64": lambda flow, images: sampling(flow, 64),
-    "sampling 1": lambda flow, images: sampling(flow, 1),
+    "sampling 64": lambda flow, images, compile: sampling(flow, 64, compile),
+    "sampling 1": lambda flow, images, compile: sampling(flow, 1, compile),
     "encoding": encoding,
 }
 

@@ -11,15 +11,26 @@ from flows.multiscale import Multiscale
 from flows.prior import Split, TopPrior
 
 
+def standard_split(shape: tuple[int, int, int]) -> Split:
+    """Return a split whose latents, of shape (C, H, W), are N(0, I)."""
+    return Split(2 * shape[0])
+
+
 def framed(
-    image_shape: Sequence[int], num_levels: int, make_level: Callable[[tuple[int, int, int]], Bijection]
+    image_shape: Sequence[int],
+    num_levels: int,
+    make_level: Callable[[tuple[int, int, int]], Bijection],
+    make_split: Callable[[tuple[int, int, int]], Split] = standard_split,
+    top_prior: str = "standard",
 ) -> ImageFlow:
-    """Return a multi-scale flow with standard normal latents.
+    """Return a multi-scale flow.
 
     Args:
         image_shape: (C, H, W).
         num_levels: L.
         make_level: gets the shape (C, H, W) that enters a level, and returns squeeze and steps.
+        make_split: gets the shape (C, H, W) of the latents that leave after a level.
+        top_prior: as for `TopPrior`.
     """
     image_channels, image_height, image_width = channels, height, width = image_shape
     levels, latent_shapes = [], []
@@ -33,8 +44,8 @@ def framed(
         dequantize=Dequantize(),
         multiscale=Multiscale(
             levels,
-            [Split(2 * channels) for channels, _, _ in latent_shapes[:-1]],
-            TopPrior(latent_shapes[-1], "standard"),
+            [make_split(shape) for shape in latent_shapes[:-1]],
+            TopPrior(latent_shapes[-1], top_prior),
             latent_shapes,
         ),
     )

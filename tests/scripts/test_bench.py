@@ -11,7 +11,8 @@ from PIL import Image
 import flows
 from scripts import bench
 from scripts.benchmark import comparison, contestants, deepest, growth
-from scripts.benchmark.contestants import OURS, PEERS
+from scripts.benchmark.comparison import FLOOR, compiled
+from scripts.benchmark.contestants import OURS, PEERS, as_peer
 from scripts.benchmark.floor import bare_convolutions
 from scripts.benchmark.memory import peak_bytes
 from scripts.benchmark.work import SHAPES, WORKS, Shape, draw_images
@@ -26,13 +27,24 @@ def test_contestants_have_parameters_alike(shape: Shape) -> None:
     """To 2%, apart from normflows' mean and width for each entry of the latents, which cost no time."""
     with torch.device("meta"):
         ours = sum(p.numel() for p in contestants.our_glow(**shape.model).parameters())
-    for name, builder in contestants.contestants().items():
-        flow = builder(**shape.model)
+    builders = contestants.contestants()
+    for name in PEERS:
+        flow = builders[name](**shape.model)
         counted = sum(p.numel() for name, p in flow.named_parameters() if "q0." not in name)
         assert counted == pytest.approx(ours, rel=0.02), name
 
 
-@pytest.mark.parametrize("name", [OURS, *PEERS])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("peer", PEERS)
+def test_this_project_with_the_choices_of_a_peer_has_its_parameters(peer: str, shape: Shape) -> None:
+    """To 7%: FrEIA counts its fixed rotations as parameters, and both triangles of our 1x1 convolutions are square."""
+    builders = contestants.contestants()
+    theirs = sum(p.numel() for p in builders[peer](**shape.model).parameters())
+    ours = builders[as_peer(peer)](**shape.model)
+    assert sum(p.numel() for p in [*ours.parameters(), *ours.buffers()]) == pytest.approx(theirs, rel=0.07)
+
+
+@pytest.mark.parametrize("name", [OURS, *PEERS, *map(as_peer, PEERS)])
 def test_a_contestant_decodes_what_it_encodes_and_its_log_det_is_autograds(name: str) -> None:
     torch.manual_seed(0)
     flow = contestants.contestants()[name](**replace(TINY, image_shape=(1, 4, 4)).model)
@@ -89,18 +101,22 @@ def test_everything_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(growth, "BASE", replace(growth.BASE, num_steps=1, hidden_channels=4, batch_size=2))
     monkeypatch.setattr(growth, "AXES", {"num_steps": ("K", [1, 2]), "side": ("side of the image", [8, 16])})
     monkeypatch.setattr(bench, "fail_rather_than_be_killed", lambda: None)
-    bench.main([str(tmp_path), "--shapes", "1x28x28", "--rounds", "2", "--seconds", "0.01"])
+    bench.main([str(tmp_path), "--shapes", "1x28x28", "--rounds", "2", "--seconds", "0.01", "--compile"])
     report = json.loads((tmp_path / "bench.json").read_text())
     (result,) = report["shapes"]
-    assert result["contestants"].keys() == {OURS, *PEERS}
+    everyone = {OURS, *PEERS, *map(as_peer, PEERS)}
+    assert result["contestants"].keys() == everyone
     for work in WORKS:
-        assert {OURS, *PEERS} <= result["times"][work].keys()
+        assert result["times"][work].keys() - {FLOOR} == everyone | {*map(compiled, everyone)}
         assert all(len(entry["seconds"]) == 2 for entry in result["times"][work].values())
     for facts in result["contestants"].values():
         assert facts["peak_bytes"] > 0 and facts["first_step_seconds"] > 0
         assert facts["reconstruction_error"] < 1e-3
     assert {point["contestant"] for point in report["growth"]["side"]} == {OURS, growth.FLAT, *PEERS}
-    assert "| training step |" in (tmp_path / "bench.md").read_text()
+    tables = (tmp_path / "bench.md").read_text()
+    assert "| training step |" in tables
+    for way in "eager", "compiled", "compiled against eager":
+        assert f"| sampling 1, {way} | FrEIA |" in tables
     with Image.open(tmp_path / "growth.png") as picture:
         assert picture.width > 1000
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 import flows
 from data import Digits
 from flows.training import Cost, Muon, decay_scales, estimate
+from flows.training.communication import bytes_sent, exchange_seconds, waiting
 from flows.training.cost import moments
 from flows.training.forecast import limits, num_devices
 from scripts.estimate import images_an_epoch, main
@@ -18,6 +19,7 @@ from tests.support.run import CONF
 
 EXPERIMENTS = sorted(path.stem for path in (Path(CONF) / "experiment").glob("*.yaml"))
 PAGE = (Path(__file__).parents[2] / "docs/papers.md").read_text()
+MODEL = (Path(__file__).parents[2] / "docs/scaling.md").read_text()
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -145,3 +147,40 @@ def test_the_table_of_experiments_says_what_their_headers_say() -> None:
         assert f"takes {hours} hours" in header
         images = images_an_epoch(composed(f"experiment={name}"))
         assert images is None or f"an epoch of {images:,} images" in header
+
+
+def test_in_a_ring_every_gradient_is_sent_twice_less_one_share() -> None:
+    """Each device sends N - 1 shares of a sum, and N - 1 shares of the result; a share is 1 / N of the gradients."""
+    for devices in (2, 4, 8):
+        share = 4 * 1000 / devices
+        assert bytes_sent(1000, devices) == pytest.approx(2 * (devices - 1) * share)
+    assert bytes_sent(1000, 1) == 0
+
+
+def test_the_model_of_communication_has_its_limits() -> None:
+    seconds = exchange_seconds(10**9, 8, network_gb=10)
+    assert seconds == pytest.approx(bytes_sent(10**9, 8) / 1e10, rel=0.1)
+    assert exchange_seconds(1, 512, network_gb=1e9) == pytest.approx(2 * 9 * 10e-6)
+    assert waiting(compute=3.0, exchange=2.0) == (0, 0.4)
+    assert waiting(compute=3.0, exchange=5.0) == (0.5, 5 / 8)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_several_devices_are_told_how_long_they_wait(devices: int, capsys: pytest.CaptureFixture[str]) -> None:
+    main(composed("model.num_levels=2", "model.num_steps=1", "network_gb=0.001", f"trainer.devices={devices}"))
+    printed = capsys.readouterr().out
+    assert ("at 0.001 GB/s" in printed) == ("MiB sent per step and device" in printed) == (devices > 1)
+
+
+def test_the_table_of_waiting_follows_from_the_headers_of_the_experiments() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| ([\d,]+) \| ([\d,]+) \| (.*) \|$", MODEL, re.MULTILINE)
+    assert len(rows) == 8
+    for name, images, megabytes, milliseconds, parts in rows:
+        header = re.sub(r"\n# ", " ", (Path(CONF) / f"experiment/{name}.yaml").read_text())
+        (parameters,), (gflop,) = re.findall(r"Parameters: ([\d,]+)\.", header), re.findall(r"([\d.]+) GFLOP", header)
+        count, compute = int(parameters.replace(",", "")), int(images) * float(gflop) * 1e9 / 10e12
+        assert int(images) == composed(f"experiment={name}").data.batch_size // 8
+        assert (megabytes, milliseconds) == (f"{4 * count / 1e6:,.0f}", f"{1000 * compute:,.0f}")
+        clusters = [(8, 200), (64, 200), (512, 200), (64, 12.5), (512, 12.5)]
+        expected = (waiting(compute, exchange_seconds(count, devices, gb)) for devices, gb in clusters)
+        assert parts.split(" | ") == [f"{least:.0%} to {most:.0%}" for least, most in expected]

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -115,3 +116,19 @@ class FastClock(L.Callback):
         if trainer.global_rank == 1:
             now, start = time.monotonic, time.monotonic()
             time.monotonic = lambda: start + 10 * (now() - start)
+
+
+class CountTraffic(L.Callback):
+    """Write the bytes that this machine sends in ten training steps into the file `traffic`."""
+
+    def __init__(self) -> None:
+        self.before = 0
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Read the counts of all network interfaces."""
+        if trainer.is_global_zero and trainer.global_step in (5, 15):
+            lines = Path("/proc/net/dev").read_text().splitlines()[2:]
+            sent = sum(int(line.partition(":")[2].split()[8]) for line in lines)
+            if trainer.global_step == 15:
+                Path("traffic").write_text(str(sent - self.before))
+            self.before = sent

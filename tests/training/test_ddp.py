@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import flows
 from flows.training import read_summary
+from flows.training.communication import bytes_sent
 from tests.support.command_line import ROOT
 from tests.support.run import TINY
 from tests.support.same_run import equal
@@ -100,6 +102,14 @@ def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, settings: list[st
             with (outputs / name / "metrics.csv").open() as file:
                 logs.append([float(row[key]) for row in csv.DictReader(file) if row[key]])
         assert logs[1] == pytest.approx(logs[0], rel=1e-4), key
+
+
+def test_ranks_send_what_the_model_of_communication_says(tmp_path: Path) -> None:
+    count = "+callbacks.traffic={_target_: tests.support.callbacks.CountTraffic}"
+    outputs = run(tmp_path, "run_id=two", *DDP, "trainer.devices=2", "model.hidden_channels=256", count)
+    flow = flows.load(outputs / "two/best.safetensors")
+    by_both = 2 * bytes_sent(sum(parameter.numel() for parameter in flow.parameters()), devices=2)
+    assert int((tmp_path / "traffic").read_text()) / 10 == pytest.approx(by_both, rel=0.03)
 
 
 def from_torchrun(folder: Path, *overrides: str) -> str:

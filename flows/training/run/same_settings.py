@@ -79,6 +79,7 @@ EFFECTS = {
     "check": Effect.OBEYED,
     "gpu_gib": Effect.OBEYED,
     "tflops": Effect.OBEYED,
+    "network_gb": Effect.OBEYED,
     # Where files are, and how many images are loaded or evaluated at once.
     "data_root": Effect.OBEYED,
     "data.eval_batch_size": Effect.OBEYED,
