@@ -40,7 +40,7 @@ from flows.training import (
     to_json,
 )
 from flows.training.given import check_fits, given, on_device
-from scripts.edit.pictures import fresh
+from scripts.files.new_folder import new_folder
 
 
 @command_line("../conf", "augment")
@@ -86,7 +86,7 @@ def augment(
     flow, train_set = flow.to(place), data.sets["train"]
     seeds = range(seed, seed + num_images)
     batches = [seeds[start : start + batch_size] for start in range(0, num_images, batch_size)]
-    folder = fresh(out)
+    folder = new_folder(out)
     for name in names:
         (folder / name).mkdir()
     for some in track(batches, by, console=Console(stderr=True), transient=True):

@@ -31,7 +31,7 @@ from flows.likelihood import bits_per_dim
 from flows.noise import uniform_noise
 from flows.training import check_arguments, check_config, command_line, load_flow, to_json
 from flows.training.given import check_fits
-from scripts.edit.pictures import read_images
+from scripts.files.read_images import read_images
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's names of grey and colour images of 8 bits, by the number of channels."""

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are f
 
 from flows.coding import ImageCodec, read_stream
 from flows.training import check_arguments, command_line, load_flow, save_png
-from scripts.edit.pictures import fresh
+from scripts.files.new_folder import new_folder
 
 
 @command_line("../conf", "decompress")
@@ -38,7 +38,7 @@ def decompress(*, ckpt: str, stream: str, out: str) -> None:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=coded.num_images)
         images = codec.decode(coded, lambda count: progress.advance(task, count))
-    folder = fresh(out)
+    folder = new_folder(out)
     for image, file in zip(images, files, strict=True):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         save_png(image, folder / file)

@@ -41,7 +41,7 @@ from flows.training import (
 from flows.training.given import on_device
 from scripts.codecs import codecs, size
 from scripts.detection import Detection, detection
-from scripts.edit.pictures import fresh
+from scripts.files.new_folder import new_folder
 
 SIDES = "inside", "outside"
 
@@ -91,7 +91,7 @@ def score(
     sets = {"train": first(data.sets["train"], num_train)}
     for side, images in zip(SIDES, (data, against), strict=True):
         sets[side] = first(choose("split", {"val": images.val_set, "test": images.test_set}, split), num_images)
-    folder = fresh(out)
+    folder = new_folder(out)
     found = {name: described(flow, data, images, noise_seed, place, name) for name, images in sets.items()}
     density = DensityOfStates(found["train"])
     scores: dict[str, dict[str, Tensor]] = {}

@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 from flows.edits import Attribute
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
-from scripts.edit.pictures import fresh, labels_for, read_images
+from scripts.edit.pictures import labels_for
+from scripts.files.new_folder import new_folder
+from scripts.files.read_images import read_images
 
 
 @command_line("../../conf", "edit/apply_attribute")
@@ -48,7 +50,7 @@ def apply(
     flow = flow.to(place)
     originals, _ = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
-    folder = fresh(out)
+    folder = new_folder(out)
     zs = flow.encode(originals.to(place), labels)
     columns = [flow.decode(direction.applied(zs, strength), labels).cpu() for strength in strengths]
     for number, row in enumerate(zip(*columns, strict=True)):

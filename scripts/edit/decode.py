@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 
 from flows.edits import load_latents
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from scripts.edit.pictures import fresh, labels_for
+from scripts.edit.pictures import labels_for
+from scripts.files.new_folder import new_folder
 
 NUM_COLUMNS = 8
 """Images per row of the grid."""
@@ -37,7 +38,7 @@ def decode(*, ckpt: str, latents: str, label: int | list[int] | None, out: str, 
     flow = load_flow(ckpt).to(place)
     zs, _ = load_latents(latents, flow)
     labels = labels_for(flow, label, len(zs[0]))
-    folder = fresh(out)
+    folder = new_folder(out)
     images = flow.decode([z.to(place) for z in zs], labels).cpu()
     for number, image in enumerate(images):
         save_png(image, folder / f"{number:04d}.png")

@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 
 from flows.edits import path_through
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from scripts.edit.pictures import fresh, labels_for, read_images, save_animation
+from scripts.edit.pictures import labels_for, save_animation
+from scripts.files.new_folder import new_folder
+from scripts.files.read_images import read_images
 
 
 @command_line("../../conf", "edit/interpolate")
@@ -50,7 +52,7 @@ def interpolate(
     zs = flow.encode(originals.to(place), labels)
     along = path_through([[z[k : k + 1] for z in zs] for k in range(len(originals))], num_steps, straight=straight)
     frames = flow.decode(along, None if labels is None else labels[:1].expand(len(along[0]))).cpu()
-    folder = fresh(out)
+    folder = new_folder(out)
     save_png(image_grid(frames, num_steps + 1 if len(originals) == 2 else num_steps), folder / "grid.png")
     for ending in ("gif", "webp"):
         save_animation(frames, folder / f"way.{ending}", seconds)

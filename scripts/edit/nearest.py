@@ -25,7 +25,8 @@ from flows.training import check_arguments, check_config, command_line, image_gr
 from flows.training.grid import with_names
 from flows.training.quality.features import Features
 from flows.training.quality.nearest import nearest, pixels
-from scripts.edit.pictures import fresh, read_images
+from scripts.files.new_folder import new_folder
+from scripts.files.read_images import read_images
 
 
 @command_line("../../conf", "edit/nearest")
@@ -50,7 +51,7 @@ def find(
     given, names = read_images(images, data.image_shape)
     data.prepare_data()
     data.setup()
-    train, folder = data.sets["train"], fresh(out)
+    train, folder = data.sets["train"], new_folder(out)
     described = pixels if features is None else on(pick_device(device), features)
     found = nearest(given, train, data.eval_batch_size, num_nearest, described)
     count = found.rows.shape[1]

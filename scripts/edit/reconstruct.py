@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 
 from flows.edits import save_latents
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from scripts.edit.pictures import fresh, labels_for, read_images
+from scripts.edit.pictures import labels_for
+from scripts.files.new_folder import new_folder
+from scripts.files.read_images import read_images
 
 
 @command_line("../../conf", "edit/reconstruct")
@@ -35,7 +37,7 @@ def reconstruct(*, ckpt: str, images: str | list[str], label: int | list[int] | 
     flow = load_flow(ckpt).to(place)
     originals, names = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
-    folder = fresh(out)
+    folder = new_folder(out)
     zs = flow.encode(originals.to(place), labels)
     again = flow.decode(zs, labels).cpu()
     save_latents(folder / "latents.npz", flow, zs, names)

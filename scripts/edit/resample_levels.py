@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 from flows.edits import resampled
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
-from scripts.edit.pictures import fresh, labels_for, read_images
+from scripts.edit.pictures import labels_for
+from scripts.files.new_folder import new_folder
+from scripts.files.read_images import read_images
 
 
 @command_line("../../conf", "edit/resample_levels")
@@ -55,7 +57,7 @@ def resample(
         for name, levels in (finest | coarsest).items()
     }
     grid = image_grid(torch.cat((originals, *rows.values())), len(originals))
-    folder = fresh(out)
+    folder = new_folder(out)
     save_png(with_names(grid, [], ["images", *rows]), folder / "grid.png")
     print(f"{folder}/grid.png: the images, then with these drawn anew: {'; '.join(rows)}")
 

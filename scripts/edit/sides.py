@@ -7,7 +7,7 @@ import torch
 from data import ImageData, ImageSet, Subset, TensorImages
 from data.order import shuffled
 from flows.arguments import UnknownChoiceError
-from scripts.edit.pictures import read_images
+from scripts.files.read_images import read_images
 
 Told = str | int | Sequence[str | int]
 """Files or folders, or classes by name or number: one or several."""
