@@ -18,11 +18,8 @@ WEIGHT = re.compile(
 """Names of weights: plain, or under torch's weight or spectral normalisation, or pruned. `embedding.weight` is none."""
 
 
-FADED = 0.09
-"""Momentum below this part of the usual norm of a gradient shrinks a step.
-
-With a momentum of 0.95, the first step has 0.0975, and gradients of pure noise have 0.18.
-"""
+FADED = 0.5
+"""Momentum below this part of what gradients of pure noise would leave shrinks a step."""
 
 MEMORY = 0.99
 """Of the mean square of the norms of a matrix's gradients."""
@@ -41,8 +38,8 @@ class Muon(Adam):
 
     Where gradients fade, steps fade with them. In Jordan et al., a step has the same size however small the momentum
     has become. So the last gradient of a hidden channel that dies pushes it hundreds of steps further, and a rare image
-    that still reaches it meets large weights. Here a step shrinks if the momentum is smaller than `FADED` times the
-    root mean square of the gradients before. Under steady gradients, even of pure noise, it is larger than that.
+    that still reaches it meets large weights. Here a step shrinks if the momentum is less than half
+    of what it would be if the gradients were pure noise of the size that they had before.
 
     Args:
         named_parameters: all parameters with their names, which say what is a weight.
@@ -106,7 +103,8 @@ class Muon(Adam):
         torch._foreach_lerp_(moments, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, moments, self.momentum)
         stacked = torch.stack([tensor.reshape(shape) for tensor in ahead])
-        fading = stacked.norm(dim=(1, 2)) / (FADED * self._usual_norms(matrices) + 1e-30)
+        of_noise = ((1 - self.momentum) / (1 + self.momentum)) ** 0.5 * self._usual_norms(matrices)
+        fading = stacked.norm(dim=(1, 2)) / (FADED * of_noise + 1e-30)
         sizes = -lr * 0.2 * max(shape) ** 0.5 * fading.clamp(max=1)
         steps = orthogonalize(stacked, self.num_iterations) * sizes[:, None, None]
         for matrix, step in zip(matrices, steps, strict=True):
@@ -114,9 +112,8 @@ class Muon(Adam):
 
     def _usual_norms(self, matrices: list[nn.Parameter]) -> Tensor:
         """Return the root mean square of the norms of gradients of each matrix, this one included."""
-        squares = torch.stack(
-            torch._foreach_norm([matrix.grad for matrix in matrices if matrix.grad is not None])
-        ).square()
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        squares = torch.stack(torch._foreach_norm(gradients)).square()
         for matrix, square in zip(matrices, squares, strict=True):
             known = self.state[matrix].setdefault("mean_square", square.clone())
             known.lerp_(square, 1 - MEMORY)
