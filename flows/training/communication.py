@@ -19,12 +19,23 @@ BACKWARD = 2 / 3
 
 
 def bytes_sent(parameters: int, devices: int) -> float:
-    """Return the bytes that each device sends in a step, which are as many as it receives."""
+    """Return the bytes that each of so many devices sends in a step, which are as many as it receives.
+
+    Args:
+        parameters: number of values that are trained, in float32.
+        devices: N, at least 1.
+    """
     return 2 * (devices - 1) / devices * BYTES * parameters
 
 
 def exchange_seconds(parameters: int, devices: int, network_gb: float) -> float:
-    """Return the seconds in which the gradients of a step are exchanged, at `network_gb` GB/s."""
+    """Return the seconds in which the gradients of a step are exchanged, at `network_gb` GB/s.
+
+    Args:
+        parameters: as for `bytes_sent`.
+        devices: as for `bytes_sent`.
+        network_gb: 1e9 bytes per second that a device sends while it receives as many.
+    """
     messages = 2 * math.ceil(math.log2(devices)) * math.ceil(BYTES * parameters / BUCKET)
     return bytes_sent(parameters, devices) / (network_gb * 1e9) + messages * LATENCY
 

@@ -109,8 +109,8 @@ def moments(make: Callable[[Iterable[tuple[str, nn.Parameter]]], Optimizer], flo
     """Return how many values an optimizer keeps for a flow. It is tried out on stand-in parameters of one value."""
     optimizer, stand_ins = try_out(make, flow.named_parameters())
     return sum(
-        parameter.numel() * sum(isinstance(value, Tensor) and value.shape == stand_in.shape for value in state.values())
-        for parameter, stand_in, state in (
-            (p, s, optimizer.state[s]) for p, s in zip(flow.parameters(), stand_ins, strict=True)
-        )
+        parameter.numel()
+        for parameter, stand_in in zip(flow.parameters(), stand_ins, strict=True)
+        for value in optimizer.state[stand_in].values()
+        if isinstance(value, Tensor) and value.shape == stand_in.shape
     )

@@ -82,7 +82,13 @@ def forecast(cfg: DictConfig, an_epoch: int | None) -> Forecast:
     Args:
         cfg: of a run.
         an_epoch: number of training images; None if it is not known.
+
+    Raises:
+        ValueError: if an assumed speed is not above 0.
     """
+    for name in "tflops", "network_gb":
+        if not cfg[name] > 0:
+            raise ValueError(f"{name} is the speed that the estimate assumes, above 0, got {cfg[name]}")
     with torch.device("meta"):
         flow = instantiate(cfg.model)
     cost, devices = estimate(flow), num_devices(cfg.trainer)

@@ -20,7 +20,6 @@ from scripts.benchmark.work import WORKS, Shape, draw_images, gradients, reconst
 Builders = Mapping[str, Callable[..., ImageFlow]]
 FLOOR = "floor"
 ROOT = Path(__file__).parent.parent.parent
-torch._dynamo.config.recompile_limit = 1000  # all contestants share functions, which are compiled for each of them
 
 
 @dataclass
@@ -98,6 +97,8 @@ def compare(
                 raise
             facts[contestant] = {"failed": f"out of memory at {shape}"}
     faster = {}
+    if compile:
+        torch._dynamo.config.recompile_limit = 1000  # contestants share functions, which are compiled for each of them
     for contestant in contestants if compile else ():
         tell(f"{name}: {contestant} is compiled")
         threads = thread_counts[-1:]

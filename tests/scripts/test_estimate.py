@@ -172,6 +172,12 @@ def test_several_devices_are_told_how_long_they_wait(devices: int, capsys: pytes
     assert ("at 0.001 GB/s" in printed) == ("MiB sent per step and device" in printed) == (devices > 1)
 
 
+@pytest.mark.parametrize("speed", ["tflops=0", "network_gb=0", "network_gb=-1"])
+def test_a_speed_is_above_0(speed: str) -> None:
+    with pytest.raises(ValueError, match=f"{speed.partition('=')[0]} is the speed that the estimate assumes, above 0"):
+        main(composed(speed))
+
+
 def test_the_table_of_waiting_follows_from_the_headers_of_the_experiments() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| ([\d,]+) \| ([\d,]+) \| (.*) \|$", MODEL, re.MULTILINE)
     assert len(rows) == 8

@@ -22,7 +22,7 @@ FADED = 0.5
 """Momentum below this part of what gradients of pure noise would leave shrinks a step."""
 
 MEMORY = 0.99
-"""Of the mean square of the norms of a matrix's gradients."""
+"""Part of the mean square of the norms of a matrix's gradients that is kept in a step."""
 
 
 class Muon(Adam):
@@ -38,8 +38,8 @@ class Muon(Adam):
 
     Where gradients fade, steps fade with them. In Jordan et al., a step has the same size however small the momentum
     has become. So the last gradient of a hidden channel that dies pushes it hundreds of steps further, and a rare image
-    that still reaches it meets large weights. Here a step shrinks if the momentum is less than half
-    of what it would be if the gradients were pure noise of the size that they had before.
+    that still reaches it meets large weights. Here a step shrinks if the momentum is less than half of what it would be
+    if the gradients were pure noise of the size that they had before.
 
     Args:
         named_parameters: all parameters with their names, which say what is a weight.
