@@ -27,8 +27,8 @@ class Sampler:
         flow: the model; it is copied.
         parallel: whether autoregressive maps decode all tokens at once, again and again until nothing changes.
         compile: whether to compile the way from latents to images with torch.compile, but for autoregressive maps. The
-            first images, and the first of another number of images, then take about a minute. Some values may differ by
-            one grey level.
+            first images, and the first of another number of images, then take 20 seconds or more. Some values may
+            differ by one grey level.
 
     Raises:
         ValueError: if autoregressive maps are to decode in parallel and there are none.
