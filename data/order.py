@@ -43,7 +43,9 @@ def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None 
         rows = place.argsort(stable=True)
         last = place[rows[count - 1]]
         count = int((place <= last).sum())
-    return rows[count:].sort().values, rows[:count].sort().values
+    aside = torch.zeros(num_rows, dtype=torch.bool)
+    aside[rows[:count]] = True
+    return (~aside).nonzero()[:, 0], aside.nonzero()[:, 0]
 
 
 def balanced(labels: Tensor, count: int, *key: int | str) -> Tensor:

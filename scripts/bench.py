@@ -38,7 +38,7 @@ from scripts.benchmark.comparison import compare
 from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
 from scripts.benchmark.memory import fail_rather_than_be_killed
-from scripts.benchmark.report import equal_work_table, fact_table, markdown, time_table
+from scripts.benchmark.report import equal_work_table, fact_table, growth_table, markdown, time_table
 from scripts.benchmark.work import SHAPES
 
 
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write(report, told.folder)
         if told.growth:
             report["growth"] = measure_growth(builders, told.rounds, device, tell=status.update)
+            console.print(as_rich(growth_table(report["growth"])))
             write(report, told.folder)
             plot_growth(report["growth"], told.folder / "growth.png")
     console.print(f"{told.folder}: bench.json, bench.md{', growth.png' if told.growth else ''}")

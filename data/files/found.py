@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from unicodedata import normalize
 
@@ -19,10 +20,10 @@ class Found:
     """The files of one split, and which of them cannot be used."""
 
     listing: Listing
-    unfit: dict[Path, Unfit]
+    unfit: dict[str, Unfit]
 
-    @property
-    def usable(self) -> list[Path]:
+    @cached_property
+    def usable(self) -> list[str]:
         """Paths of the images that can be read, relative to the folder."""
         return [path for path in self.listing.files if path not in self.unfit]
 
@@ -32,7 +33,7 @@ class Found:
         return [unfit.reason for unfit in self.unfit.values() if unfit.is_image]
 
     @property
-    def passed_over(self) -> list[Path]:
+    def passed_over(self) -> list[str]:
         """Paths of the files that are no images, relative to the folder."""
         return [path for path, unfit in self.unfit.items() if not unfit.is_image]
 
@@ -42,9 +43,9 @@ def class_of(folder: str) -> str:
     return normalize("NFC", folder)
 
 
-def count_endings(paths: Iterable[Path]) -> str:
+def count_endings(paths: Iterable[str]) -> str:
     """Return how many files have each ending."""
-    endings = Counter(printable(path.suffix.lower()) or "without an ending" for path in paths)
+    endings = Counter(printable(Path(path).suffix.lower()) or "without an ending" for path in paths)
     return shortened(f"{count} {ending}" for ending, count in endings.most_common())
 
 

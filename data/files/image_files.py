@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 import PIL
@@ -21,12 +22,17 @@ from torch import Tensor
 
 from data.files.formats import NotAnImageError, is_named_like_an_image
 from data.files.names import printable
+from data.files.packed import PackedNames
 from data.image_set import Batch, ImageSet
 
 logger = logging.getLogger(__name__)
 
 WORTH_A_BAR = 2000
 """A progress bar is shown if at least this many files must be checked."""
+STAMPERS = 16
+"""Threads that ask the disk for sizes and times."""
+STAMPED = 500
+"""Files that a thread asks for in one go."""
 LONGEST_NAME = 50
 """The most characters of the folder's name that the name of its index contains."""
 
@@ -49,7 +55,7 @@ class ImageFiles(ImageSet):
     def __init__(
         self,
         root: Path,
-        paths: list[Path],
+        paths: Iterable[str],
         labels: Tensor,
         image_shape: tuple[int, int, int],
         read: Callable[[Path], Tensor],
@@ -59,7 +65,7 @@ class ImageFiles(ImageSet):
         self.root = root
         self.groups = groups
         self.class_names = class_names
-        self.paths = paths
+        self.paths = PackedNames(paths)
         self.labels = labels
         self.shape = image_shape
         self.read = read
@@ -91,13 +97,20 @@ class Unfit(NamedTuple):
     is_image: bool
 
 
-Verdict = list[Any]
-"""Size and time of a file, why the file cannot be used (None if it can), and whether it is an image."""
+Stamp = tuple[int, int]
+"""Size of a file in bytes, and its time of change in nanoseconds."""
+
+
+class Verdicts(NamedTuple):
+    """What is known about files: the stamp that each one had when it was checked, and which ones cannot be used."""
+
+    stamps: dict[str, Stamp]
+    unfit: dict[str, Unfit]
 
 
 def damaged_images(
-    root: Path, paths: Iterable[Path], read: Callable[[Path], Tensor], settings: str, index_dir: Path
-) -> dict[Path, Unfit]:
+    root: Path, paths: Iterable[str], read: Callable[[Path], Tensor], settings: str, index_dir: Path
+) -> dict[str, Unfit]:
     """Return the files that cannot be used, each with the reason.
 
     Every file is decoded once, and the verdict is kept in an index. A file is decoded again if its size, its time of
@@ -115,25 +128,27 @@ def damaged_images(
     """
     key = os.fsencode(root.absolute()) + f" {settings} {PIL.__version__}".encode()
     index = index_dir / f"{root.name[:LONGEST_NAME]}-{sha256(key).hexdigest()[:16]}.json"
-    stamps = {str(path): _stamp(root / path) for path in paths}
+    stamps = _stamps(root, [*paths])
     known = _recall(index)
     if _unknown(stamps, known):
         with _locked(index):
             known = _recall(index)
-            fresh = _unknown(stamps, known)
-            known = {path: known[path] for path in stamps.keys() - {*fresh}}
+            fresh = dict.fromkeys(_unknown(stamps, known))
+            unfit = {path: reason for path, reason in known.unfit.items() if path in stamps and path not in fresh}
+            known = Verdicts({path: stamp for path, stamp in stamps.items() if path not in fresh}, unfit)
             try:
-                for path, verdict in zip(fresh, _check(root, fresh, read), strict=True):
-                    known[path] = [*stamps[path], *verdict]
+                for path, verdict in zip(fresh, _check(root, [*fresh], read), strict=True):
+                    known.stamps[path] = stamps[path]
+                    if verdict is not None:
+                        unfit[path] = verdict
             finally:
                 if fresh:
-                    _store(index, {path: known[path] for path in stamps if path in known})
-    verdicts = {path: known[path][2:] for path in stamps}
-    return {Path(path): Unfit(*verdict) for path, verdict in verdicts.items() if verdict[0] is not None}
+                    _store(index, known)
+    return {path: known.unfit[path] for path in stamps if path in known.unfit} if known.unfit else {}
 
 
-def _unknown(stamps: dict[str, list[int]], known: dict[str, Verdict]) -> list[str]:
-    return [path for path, stamp in stamps.items() if known.get(path, [])[:2] != stamp]
+def _unknown(stamps: dict[str, Stamp], known: Verdicts) -> list[str]:
+    return [path for path, stamp in stamps.items() if known.stamps.get(path) != stamp]
 
 
 @contextmanager
@@ -152,37 +167,49 @@ def _locked(index: Path) -> Iterator[None]:
         lock.release()
 
 
-def _recall(index: Path) -> dict[str, Verdict]:
-    """Return the verdict on each file. If the index is missing or damaged, there are no verdicts."""
+def _recall(index: Path) -> Verdicts:
+    """Return what is known about the files. If the index is missing or damaged, nothing is."""
     try:
-        return {
-            path: [size, time, reason, is_image]
-            for path, (size, time, reason, is_image) in json.loads(index.read_text()).items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+        known = json.loads(index.read_text())
+        stamps = dict(zip(known["paths"], zip(known["sizes"], known["times"], strict=True), strict=True))
+        return Verdicts(stamps, {path: Unfit(reason, is_image) for path, (reason, is_image) in known["unfit"].items()})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Verdicts({}, {})
 
 
-def _stamp(path: Path) -> list[int]:
-    """Return the size in bytes and the time of change; -1 for both if it is a link to nothing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return [-1, -1]
-    return [status.st_size, status.st_ctime_ns]
+def _stamps(root: Path, paths: list[str]) -> dict[str, Stamp]:
+    """Return the stamp of each file; -1 twice for a link to nothing.
+
+    A disk that is far away takes its time for each file, so several are asked for at once.
+    """
+    folder = str(root)
+
+    def stamps(some: list[str]) -> list[Stamp]:
+        found = []
+        for path in some:
+            try:
+                status = os.stat(f"{folder}/{path}")
+                found.append((status.st_size, status.st_ctime_ns))
+            except OSError:
+                found.append((-1, -1))
+        return found
+
+    parts = [paths[start : start + STAMPED] for start in range(0, len(paths), STAMPED)]
+    with ThreadPoolExecutor(STAMPERS) as pool:
+        return dict(zip(paths, chain.from_iterable(pool.map(stamps, parts)), strict=True))
 
 
-def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iterator[tuple[str | None, bool]]:
-    """Return what is wrong with each file (None if nothing is wrong), and whether it is an image."""
+def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iterator[Unfit | None]:
+    """Return what is wrong with each file, None if nothing is wrong."""
 
-    def verdict(path: str) -> tuple[str | None, bool]:
+    def verdict(path: str) -> Unfit | None:
         try:
             read(root / path)
         except NotAnImageError as error:
-            return str(error), is_named_like_an_image(Path(path))
+            return Unfit(str(error), is_named_like_an_image(Path(path)))
         except ValueError as error:
-            return str(error), True
-        return None, True
+            return Unfit(str(error), True)
+        return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from track(
@@ -195,10 +222,12 @@ def _check(root: Path, paths: list[str], read: Callable[[Path], Tensor]) -> Iter
         )
 
 
-def _store(index: Path, known: dict[str, Verdict]) -> None:
+def _store(index: Path, known: Verdicts) -> None:
     partial = index.with_suffix(f".{uuid4().hex}.partial")  # without locks, other processes may write, too
     try:
-        partial.write_text(json.dumps(known))
+        sizes, times = zip(*known.stamps.values(), strict=True) if known.stamps else ((), ())
+        columns = {"paths": [*known.stamps], "sizes": sizes, "times": times, "unfit": known.unfit}
+        partial.write_text(json.dumps(columns))
         partial.replace(index)
     except OSError as error:
         logger.warning("images are checked again in every process, as the results cannot be stored: %s", error)

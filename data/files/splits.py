@@ -72,9 +72,9 @@ def beside_splits(root: Path, splits: Iterable[Path]) -> list[str]:
     ]
 
 
-def missed_splits(paths: Iterable[Path]) -> list[str]:
+def missed_splits(paths: Iterable[str]) -> list[str]:
     """Return the names of folders that look like splits but are not used as splits, down to the second level."""
-    names = {name for path in paths for name in path.parts[:-1][:2]}
+    names = {name for path in paths for name in path.split("/")[:-1][:2]}
     train = sorted(name for name in names if name.lower().startswith("train"))
     others = sorted(name for name in names if name.lower().startswith(("val", "test")))
     return [*train, *others] if train and others else []

@@ -23,7 +23,7 @@ class Listing:
 
     Args:
         root: the folder.
-        files: paths of the files, relative to root, sorted.
+        files: paths of the files, relative to root, in the order of their parts.
         folders: names of the folders directly in root, with files or without.
         passed_over: for each reason, how many files and folders are not listed.
         real_folders: real paths of the folders.
@@ -31,7 +31,7 @@ class Listing:
     """
 
     root: Path
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     real_folders: set[str] = field(default_factory=set)
@@ -68,26 +68,30 @@ def list_files(root: Path) -> Listing:
     """
     check_folder(root)
     listing = Listing(root)
-    linked: list[Path] = []
-    links = [Path()]
+    linked: list[str] = []
+    links = [""]
     while links:
-        found = [deeper for link in sorted(links) for deeper in _follow(listing, link, linked)]
-        links = found
-    for path in sorted(linked):
+        links = [deeper for link in sorted(links, key=_parts) for deeper in _follow(listing, link, linked)]
+    for path in sorted(linked, key=_parts):
         real = os.path.realpath(root / path)
         if listing.holds(real) and os.path.exists(real):
             listing.passed_over["links to what is counted already"] += 1
         else:
             listing.real_files.add(real)
             listing.files.append(path)
-    listing.files.sort()
+    listing.files.sort(key=_parts)
     return listing
 
 
-def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]:
+def _parts(path: str) -> str:
+    """Return what paths are sorted by, so that they are in the order of their parts."""
+    return path.replace("/", "\0")
+
+
+def _follow(listing: Listing, start: str, linked: list[str]) -> Iterator[str]:
     """Add a folder and all real folders below it, unless they are listed already. Return their links to folders."""
     real_start = os.path.realpath(listing.root / start)
-    if start.parts and Path(os.path.realpath((listing.root / start).parent)).is_relative_to(real_start):
+    if start and Path(os.path.realpath((listing.root / start).parent)).is_relative_to(real_start):
         listing.passed_over["links to a folder around them"] += 1
         return
     waiting = [(start, real_start)]
@@ -97,29 +101,29 @@ def _follow(listing: Listing, start: Path, linked: list[Path]) -> Iterator[Path]
             listing.passed_over["links to what is counted already"] += 1
             continue
         listing.real_folders.add(real)
-        if len(here.parts) == 1:
-            listing.folders.append(here.name)
+        if here and "/" not in here:
+            listing.folders.append(here)
         with os.scandir(listing.root / here) as entries:
             for entry in entries:
-                path = here / entry.name
+                path = f"{here}/{entry.name}" if here else entry.name
                 if is_hidden(entry.name):
                     listing.passed_over["hidden or of the system"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append((path, os.path.join(real, entry.name)))
+                elif entry.is_file(follow_symlinks=False):
+                    listing.files.append(path)
+                elif not entry.is_symlink():
+                    listing.passed_over["pipes, sockets and devices"] += 1
                 elif os.path.isdir(entry):
                     yield path
-                elif entry.is_symlink():
+                else:
                     _check_dangling(listing.root, path)
                     linked.append(path)
-                elif entry.is_file():
-                    listing.files.append(path)
-                else:
-                    listing.passed_over["pipes, sockets and devices"] += 1
 
 
-def _check_dangling(root: Path, path: Path) -> None:
+def _check_dangling(root: Path, path: str) -> None:
     """Refuse a link to nothing in the place of a class: without the class, the labels of other classes would change."""
-    if len(path.parts) == 1 and not is_named_like_an_image(path) and not os.path.exists(root / path):
+    if "/" not in path and not is_named_like_an_image(Path(path)) and not os.path.exists(root / path):
         raise FileNotFoundError(
             f"{printable(root / path)} is a link to nothing: restore the folder or file that it led to, or remove it"
         )

@@ -63,10 +63,10 @@ class CelebA:
         """
         if missing := self._missing():
             raise FileNotFoundError(f"{self.folder} lacks {missing}: run prepare() first")
-        train: list[Path] = []
-        test: list[Path] = []
+        train: list[str] = []
+        test: list[str] = []
         for name, partition in self._partition().items():
-            (test if partition == TEST else train).append(Path(name))
+            (test if partition == TEST else train).append(name)
         return self._files(train), self._files(test)
 
     def _partition(self) -> dict[str, int]:
@@ -104,6 +104,6 @@ class CelebA:
                 for image in (Path(folder) / IMAGES).iterdir():
                     image.replace(self.folder / IMAGES / image.name)
 
-    def _files(self, paths: list[Path]) -> ImageFiles:
+    def _files(self, paths: list[str]) -> ImageFiles:
         no_labels = torch.full((len(paths),), -1)
         return ImageFiles(self.folder / IMAGES, paths, no_labels, self.image_shape, self.read)

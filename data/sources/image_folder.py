@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
+from os.path import basename
 from pathlib import Path
 
 import torch
@@ -100,6 +101,7 @@ class ImageFolder:
         self.in_memory = in_memory
         self.read = partial(decode, image_shape=self.image_shape, crop=crop, enlarge=enlarge, max_pixels=max_pixels)
         self.on_damaged = on_damaged
+        self._prepared: dict[str, Found] | None = None
 
     def prepare(self) -> None:
         """Check every image. Log what is used, what is not used and why, and which classes there are.
@@ -108,7 +110,7 @@ class ImageFolder:
             OSError: as in `load`.
             ValueError: as in `load`.
         """
-        found = self._find()
+        found = self._prepared = self._find()
         left_out = self._name_left_out(found)
         train, test, *val = self._sets(found)
         logger.info("%s: %s; %s", printable(self.root), describe_files(found), describe_classes([train, test, *val]))
@@ -136,7 +138,8 @@ class ImageFolder:
                 damaged, or if one is damaged and damaged images are not skipped. If splits share a folder or file, or
                 if it is not clear which folders are the splits.
         """
-        return self._sets(self._find())
+        found, self._prepared = self._prepared or self._find(), None
+        return self._sets(found)
 
     def load_whole(self) -> ImageSet:
         """Return all images as one set, in the order of their names, whatever split they belong to.
@@ -166,7 +169,7 @@ class ImageFolder:
             check_apart(one, other)
         return {split: Found(listing, self._unfit(listing)) for split, listing in listings.items()}
 
-    def _unfit(self, listing: Listing) -> dict[Path, Unfit]:
+    def _unfit(self, listing: Listing) -> dict[str, Unfit]:
         settings = f"{self.image_shape} {self.read.keywords}"
         unfit = damaged_images(listing.root, listing.files, self.read, settings, self.index_dir)
         left_out = [one.reason for one in unfit.values() if one.is_image]
@@ -194,7 +197,7 @@ class ImageFolder:
     def _sets(self, found: dict[str, Found]) -> Splits:
         """Return the training images, the test images and, if they have a folder, the validation images."""
         sets = self._sets_of_folders(found)
-        if self.group and not any(self.group.match(path.name) for part in found.values() for path in part.usable):
+        if self.group and not any(self.group.match(basename(path)) for part in found.values() for path in part.usable):
             raise ValueError(f"no file has a name that data.source.group={self.group.pattern} matches: correct it")
         train = sets["train"]
         train, test = (train, sets["test"]) if "test" in sets else self._split(train)
@@ -216,9 +219,11 @@ class ImageFolder:
             )
         return Subset(images, train), Subset(images, test)
 
-    def _files(self, folder: Path, paths: list[Path], names: list[str]) -> ImageSet:
+    def _files(self, folder: Path, paths: list[str], names: list[str]) -> ImageSet:
         place = {name: label for label, name in enumerate(names)}
-        labels = torch.tensor([place[class_of(path.parts[0])] if len(path.parts) > 1 else -1 for path in paths])
+        folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
+        label_of = {name: place[class_of(name)] if name else -1 for name in {*folders}}
+        labels = torch.tensor([label_of[name] for name in folders], dtype=torch.long)
         class_names = tuple(map(printable, names)) or None
         files = ImageFiles(folder, paths, labels, self.image_shape, self.read, self._groups(paths), class_names)
         if not self.in_memory:
@@ -226,11 +231,11 @@ class ImageFolder:
         images = files[list(range(len(files)))].images
         return TensorImages(images, labels, files.groups, class_names, [*map(files.name, range(len(files)))])
 
-    def _groups(self, paths: list[Path]) -> Tensor | None:
+    def _groups(self, paths: list[str]) -> Tensor | None:
         if self.group is None:
             return None
-        found = [self.group.match(path.name) for path in paths]
-        names = [match.group() if match else str(path) for match, path in zip(found, paths, strict=True)]
+        found = [self.group.match(basename(path)) for path in paths]
+        names = [match.group() if match else path for match, path in zip(found, paths, strict=True)]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         return torch.tensor([numbers[name] for name in names])
 

@@ -13,11 +13,11 @@ from scripts.benchmark.memory import out_of_memory, peak_bytes
 from scripts.benchmark.timing import best_entry, race
 from scripts.benchmark.work import Shape, draw_images, gradients, training_step
 
-BASE = Shape((3, 32, 32), num_levels=3, num_steps=8, hidden_channels=64, batch_size=16)
+BASE = Shape((3, 32, 32), num_levels=2, num_steps=8, hidden_channels=64, batch_size=16)
 AXES = {
     "num_steps": ("K", [2, 4, 8, 16, 32]),
     "hidden_channels": ("width", [32, 64, 128, 256]),
-    "side": ("side of the image", [16, 32, 64, 128]),
+    "side": ("side of the image", [28, 64, 128, 256]),
 }
 FLAT = f"{OURS}, memory_flat"
 

@@ -1,5 +1,8 @@
 """Tables of a benchmark, with the ratios first."""
 
+from collections.abc import Sequence
+from math import log
+from statistics import linear_regression
 from typing import Any
 
 from scripts.benchmark.comparison import FLOOR, compiled
@@ -72,6 +75,24 @@ def fact_table(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def growth_table(points: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    """Return one row per axis and contestant: the exponents of the fitted powers of the size, of time and memory."""
+    rows = [["growth with", "contestant", "sizes", "exponent of seconds", "exponent of bytes"]]
+    for axis, of_axis in points.items():
+        measured = [point for point in of_axis if "failed" not in point]
+        for contestant in dict.fromkeys(point["contestant"] for point in measured):
+            own = [point for point in measured if point["contestant"] == contestant]
+            sizes = [point["size"] for point in own]
+            exponents = [f"{exponent(sizes, [point[name] for point in own]):.2f}" for name in ("seconds", "peak_bytes")]
+            rows.append([axis, contestant, ", ".join(map(str, sizes)), *exponents])
+    return rows
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return p of the fit values = c * sizes**p, by least squares of the logarithms."""
+    return linear_regression([*map(log, sizes)], [*map(log, values)]).slope if len({*sizes}) > 1 else float("nan")
+
+
 def markdown(report: dict[str, Any]) -> str:
     """Return all tables of a report."""
     parts = [f"{report['machine']}\n{report['command']}"]
@@ -80,6 +101,8 @@ def markdown(report: dict[str, Any]) -> str:
             f"{result['shape']}",
             *(as_markdown(make(result)) for make in (time_table, equal_work_table, fact_table)),
         ]
+    if "growth" in report:
+        parts.append(as_markdown(growth_table(report["growth"])))
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -17,7 +18,7 @@ from scripts.benchmark.comparison import FLOOR
 from scripts.benchmark.contestants import OURS, PEERS, as_peer
 from scripts.benchmark.floor import bare_convolutions
 from scripts.benchmark.memory import peak_bytes
-from scripts.benchmark.report import equal_work_table
+from scripts.benchmark.report import equal_work_table, exponent
 from scripts.benchmark.work import SHAPES, WORKS, Shape, draw_images
 from tests.support.perturb import perturb
 
@@ -98,6 +99,11 @@ def test_the_floor_has_every_convolution(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sorted(calls) == sorted(expected) and len(calls) == 2 * 3 + 1
 
 
+def test_the_fitted_exponent_is_that_of_a_power() -> None:
+    assert exponent([2, 4, 16], [3 * size**1.5 for size in (2, 4, 16)]) == pytest.approx(1.5)
+    assert isnan(exponent([2], [3]))
+
+
 @pytest.mark.slow
 def test_everything_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHAPES, "1x28x28", replace(SHAPES["1x28x28"], num_steps=1, hidden_channels=4, batch_size=2))
@@ -119,6 +125,7 @@ def test_everything_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.
     tables = (tmp_path / "bench.md").read_text()
     assert "| training step |" in tables
     assert "| sampling 1, eager | FrEIA |" in tables
+    assert f"| num_steps | {OURS} | 1, 2 |" in tables
     with Image.open(tmp_path / "growth.png") as picture:
         assert picture.width > 1000
 

@@ -69,7 +69,7 @@ def test_a_disk_that_fails_ends_the_run_and_is_not_remembered(tmp_path: Path, mo
 def test_what_a_stopped_check_has_found_is_kept(tmp_path: Path) -> None:
     for number in range(5):
         save(Image.new("L", (2, 2)), tmp_path / f"photos/{number}.png")
-    paths = [Path(f"{number}.png") for number in range(5)]
+    paths = [f"{number}.png" for number in range(5)]
     read = []
 
     def stop_at(name: str) -> None:

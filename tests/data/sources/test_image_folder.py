@@ -13,7 +13,7 @@ from torch import Tensor
 import data.sources.image_folder
 from data import ImageData, ImageFolder
 from data.files.decode import decode
-from data.files.image_files import damaged_images
+from data.files.image_files import Unfit, damaged_images
 from tests.support.images import levels, save
 
 
@@ -131,8 +131,8 @@ def test_processes_that_share_a_folder_decode_its_files_once(tmp_path: Path) -> 
         time.sleep(0.05)
         return decode(path, (1, 8, 8))
 
-    def check(_: int) -> dict[Path, str]:
-        paths = [Path(f"{number}.png") for number in range(5)]
+    def check(_: int) -> dict[str, Unfit]:
+        paths = [f"{number}.png" for number in range(5)]
         return damaged_images(tmp_path / "images", paths, read, "the same", tmp_path / "index")
 
     with ThreadPoolExecutor(4) as pool:  # locks of their own, as processes have
@@ -157,16 +157,25 @@ def test_splits_have_names(tmp_path: Path) -> None:
     assert (levels(train), levels(test)) == ([1], [2])
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a.png": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"a.png": [71, 1, null, true], "b.png": [71, 1, null, true]}',
+        '{"paths": ["a.png", "b.png"], "sizes": [71], "times": [1, 2], "unfit": {}}',
+        '{"paths": [["a.png"]], "sizes": [71], "times": [1], "unfit": {}}',
+        '{"paths": ["a.png"], "sizes": [71], "times": [1], "unfit": {"a.png": 3}}',
+    ],
+)
 def test_a_damaged_index_is_made_anew(content: str, tmp_path: Path) -> None:
     for name in "ab":
         save(Image.new("L", (2, 2)), tmp_path / f"photos/{name}.png")
-    folder = ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index"))
-    folder.prepare()
+    ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index")).prepare()
     (index,) = (tmp_path / "index").glob("*.json")
     whole = index.read_text()
     index.write_text(content)
-    train, test = folder.load()
+    train, test = ImageFolder(str(tmp_path / "photos"), (1, 2, 2), str(tmp_path / "index")).load()
     assert (len(train), len(test)) == (1, 1)
     assert index.read_text() == whole
 

@@ -1,0 +1,72 @@
+"""Measure how the training speed grows from one process to several ranks on the CPU, which exchange gradients by gloo.
+
+Example:
+    python -m scripts.benchmark.ranks --ranks 2
+
+Each process has one thread and 32 images per step. Separate runs at the same time share the machine as ranks do, but
+exchange nothing. So their speed is the most that ranks can reach on this machine.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from scripts.benchmark.report import as_markdown
+
+ROOT = Path(__file__).parent.parent.parent
+BATCH = 32
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure one process, separate processes and ranks in turns, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=2, help="at most one per core (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (default: 3)")
+    parser.add_argument("--steps", type=int, default=150, help="training steps of each run (default: 150)")
+    told = parser.parse_args(arguments)
+    ways = {"one process": (1, 1), "separate processes": (told.ranks, 1), "ranks": (1, told.ranks)}
+    rounds = [{name: speed(*way, told.steps) for name, way in ways.items()} for _ in range(told.rounds)]
+    speeds = {name: median(one[name] for one in rounds) for name in ways}
+    rows = [["", "processes", "images per second", "against one process"]]
+    for name, (runs, ranks) in ways.items():
+        rows.append([name, str(runs * ranks), f"{speeds[name]:.0f}", f"{speeds[name] / speeds['one process']:.2f}x"])
+    print(as_markdown(rows))
+
+
+def speed(runs: int, ranks: int, steps: int) -> float:
+    """Return the images per second of all processes together."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dirs = [Path(folder) / str(number) for number in range(runs)]
+        started = [start(run_dir, ranks, steps) for run_dir in run_dirs]
+        errors = [process.communicate()[1] for process in started]
+        for process, error in zip(started, errors, strict=True):
+            if process.returncode:
+                sys.exit(error)
+        return sum(json.loads((run_dir / "summary.json").read_text())["images_per_second"] for run_dir in run_dirs)
+
+
+def start(run_dir: Path, ranks: int, steps: int) -> subprocess.Popen[str]:
+    """Start a training of the default Glow on generated images."""
+    command = (
+        f"train.py data.source=generated data.batch_size={BATCH * ranks} data.num_val=64 trainer=ddp "
+        f"trainer.accelerator=cpu trainer.devices={ranks} trainer.max_steps={steps} trainer.max_epochs=-1 test=false "
+        f"hydra.run.dir={run_dir}"
+    )
+    return subprocess.Popen(
+        [sys.executable, *command.split()],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

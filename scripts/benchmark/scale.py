@@ -1,0 +1,185 @@
+"""Measure how the start of a training grows with the number of images: seconds, and memory of each worker process.
+
+Example:
+    python -m scripts.benchmark.scale generated     # makes 1,111,000 small files, about 5 GB, in the folder generated
+
+Each training is a run of train.py with a tiny flow and two workers. What is timed is a second run, from the start of
+the command to the end of the first step: the files were checked by the first one. Memory is that which only one worker
+holds, and no other process. Files are images of 8x8 pixels, 1,000 to a folder. The npz files are links to one file of
+10,000 images of 32x32. "order" is the shuffling of an epoch and its first batch alone.
+The exponent compares the two largest sizes, without the seconds of the smallest one: 1 means in proportion to the
+number of images.
+The first row is for comparison: Python that only imports torch.
+The folder gets scale.json, scale.md and scale.png. (Linux only.)
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from data.order import TrainOrder
+from scripts.benchmark.first_batches import BATCHES, FirstBatches
+from scripts.benchmark.report import as_markdown
+
+ROOT = Path(__file__).parent.parent.parent
+IMPORT, FOLDER, NPZ, ORDER = "import torch", "folder of files", "npz", "order"
+SIZES = {
+    FOLDER: [1_000, 10_000, 100_000, 1_000_000],
+    NPZ: [10_000, 100_000, 1_000_000, 10_000_000],
+    ORDER: [1_000, 10_000, 100_000, 1_000_000, 10_000_000],
+}
+PER_FOLDER = 1_000
+PER_NPZ = 10_000
+TINY = "model.num_levels=1 model.num_steps=1 model.hidden_channels=8"
+RUN = f"{TINY} data.num_workers=2 trainer.max_steps={BATCHES} trainer.max_epochs=-1 test=false"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure all sizes, and write tables and plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="for the generated images and the results")
+    parser.add_argument("--most", type=int, default=10_000_000, help="leave out larger sizes (default: 10000000)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each size; the median counts (default: 3)")
+    told = parser.parse_args(arguments)
+    told.folder.mkdir(parents=True, exist_ok=True)
+    points = [{"kind": IMPORT, "size": 0, "seconds": median(seconds(import_torch) for _ in range(told.repeats))}]
+    for kind, sizes in SIZES.items():
+        for size in sizes:
+            if size <= told.most:
+                print(f"{kind}: {size:,}", file=sys.stderr)
+                points.append({"kind": kind, "size": size, **measured(kind, size, told.folder, told.repeats)})
+                (told.folder / "scale.json").write_text(json.dumps(points, indent=1))
+    text = as_markdown(table(points))
+    (told.folder / "scale.md").write_text(text + "\n")
+    plot(points, told.folder / "scale.png")
+    print(text)
+
+
+def measured(kind: str, size: int, folder: Path, repeats: int) -> dict[str, Any]:
+    """Return the median of the seconds, and of the bytes of a worker (None without workers)."""
+    if kind == ORDER:
+        return {"seconds": median(seconds(lambda: next(iter(TrainOrder(size, 32, 0)))) for _ in range(repeats))}
+    data = folder_of_files(folder.resolve(), size) if kind == FOLDER else npz(folder.resolve(), size)
+    start(data)
+    starts = [start(data) for _ in range(repeats)]
+    return {name: median(one[name] for one in starts) for name in ("seconds", "worker_bytes")}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the seconds that a work takes."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def import_torch() -> None:
+    """Start Python, import torch, and end: the least that any program with torch takes."""
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+
+
+def start(data: str) -> dict[str, float]:
+    """Run train.py, and return the seconds until the end of its first step and the bytes of a worker."""
+    with tempfile.TemporaryDirectory() as run_dir:
+        result = Path(run_dir) / "first_batches.json"
+        name = "+callbacks.first_batches"
+        callback = f"{name}._target_={FirstBatches.__module__}.FirstBatches {name}.path={result}"
+        command = f"train.py {data} {RUN} hydra.run.dir={run_dir} {callback}"
+        begin = time.time()
+        done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{command}\n{done.stderr}")
+        found = json.loads(result.read_text())
+    return {"seconds": found["time"] - begin, "worker_bytes": mean(found["worker_bytes"])}
+
+
+def folder_of_files(root: Path, size: int) -> str:
+    """Make a folder of small images, unless it is there, and return the settings that read it."""
+    images = root / f"files_{size}"
+    generator = np.random.default_rng(0)
+    for number in range(0, size, PER_FOLDER):
+        if (images / f"{number}").is_dir():
+            continue
+        partial = images / f".{number}"
+        partial.mkdir(parents=True, exist_ok=True)
+        for row in range(number, number + PER_FOLDER):
+            pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(partial / f"{row:08}.png")
+        partial.rename(images / f"{number}")
+    source = f"data.source.root={images} data.source.index_dir={root}"
+    return f"data=image_folder {source} data.image_shape=[1,8,8] data.num_val=64"
+
+
+def npz(root: Path, size: int) -> str:
+    """Make a folder of links to one npz file, unless it is there, and return the settings that read it."""
+    one = root / "images.npz"
+    if not one.exists():
+        generator = np.random.default_rng(0)
+        images = generator.integers(0, 256, (PER_NPZ, 3 * 32 * 32), dtype=np.uint8)
+        np.savez(one, data=images, labels=generator.integers(1, 1001, PER_NPZ))
+    folder = root / f"npz_{size}"
+    folder.mkdir(exist_ok=True)
+    for name in ("val_data", *(f"train_data_batch_{number + 1}" for number in range(size // PER_NPZ))):
+        link = folder / f"{name}.npz"
+        if not link.exists():
+            link.symlink_to(one)
+    return f"data=imagenet32 data.source.root={folder} data.num_val=64"
+
+
+def exponent(points: Sequence[dict[str, Any]]) -> float | None:
+    """Return the slope of log seconds over log size between the two largest sizes; None if nothing grows.
+
+    The seconds of the smallest size are subtracted: they do not come from the number of images.
+    """
+    first, *_, last_but_one, last = points
+    lower, upper = (point["seconds"] - first["seconds"] for point in (last_but_one, last))
+    return math.log(upper / lower) / math.log(last["size"] / last_but_one["size"]) if 0 < lower < upper else None
+
+
+def table(points: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return one row per kind and size, and the exponent in the last row of each kind."""
+    rows = [["images in", "images", "seconds to the first step", "MiB of each worker", "exponent"]]
+    for kind in (IMPORT, *SIZES):
+        of_kind = [point for point in points if point["kind"] == kind]
+        for point in of_kind:
+            memory = f"{point['worker_bytes'] / 2**20:.0f}" if "worker_bytes" in point else ""
+            slope = exponent(of_kind) if point is of_kind[-1] and len(of_kind) > 2 else None
+            cells = [f"{point['size']:,}" if point["size"] else "", f"{point['seconds']:.3g}", memory]
+            rows.append([kind, *cells, "" if slope is None else f"{slope:.2f}"])
+    return rows
+
+
+def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw seconds and MiB against the number of images, with one line per kind."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for kind in SIZES:
+        of_kind = [point for point in points if point["kind"] == kind]
+        left.plot([point["size"] for point in of_kind], [point["seconds"] for point in of_kind], marker=".", label=kind)
+        if workers := [(point["size"], point["worker_bytes"] / 2**20) for point in of_kind if "worker_bytes" in point]:
+            right.plot(*zip(*workers, strict=True), marker=".", label=kind)
+    left.set(xscale="log", yscale="log", xlabel="images", ylabel="seconds to the first step")
+    right.set(xscale="log", xlabel="images", ylabel="MiB that each worker adds", ylim=(0, None))
+    left.legend()
+    for panel in (left, right):
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
