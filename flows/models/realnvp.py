@@ -16,7 +16,7 @@ from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.models.top import make_top
 from flows.multiscale import Multiscale
-from flows.networks.conditioner import ResNet
+from flows.networks.conditioner import ACTIVATIONS, ResNet
 from flows.networks.context import READERS, ContextNet, channels_to_read, labels_to_read
 from flows.prior import Split
 from flows.variational_dequantize import DEQUANTIZATIONS
@@ -39,6 +39,7 @@ class RealNVP(ImageFlow):
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
+        activation: "relu" (the paper's) or "gelu" in the networks of couplings.
         top_prior: "standard" (the paper's), "channel" or "position" Gaussian, or "autoregressive" transformers.
         prior_blocks: transformers of the autoregressive prior.
         prior_layers: layers of each.
@@ -66,6 +67,7 @@ class RealNVP(ImageFlow):
         preprocess: str = "logit",
         coupling: str = "affine",
         scale: str = "learned_tanh",
+        activation: str = "relu",
         top_prior: str = "standard",
         prior_blocks: int = 2,
         prior_layers: int = 2,
@@ -83,11 +85,14 @@ class RealNVP(ImageFlow):
         make_preprocess = choose("preprocess", PREPROCESSES, preprocess)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
+        make_activation = choose("activation", ACTIVATIONS, activation)
 
         def couplings(
             channels: int, hidden_channels: int, make_mask: type[ChannelMask | CheckerboardMask], count: int
         ) -> list[Bijection]:
-            make_conditioner = partial(ResNet, hidden_channels=hidden_channels, num_blocks=num_blocks)
+            make_conditioner = partial(
+                ResNet, hidden_channels=hidden_channels, num_blocks=num_blocks, activation=make_activation
+            )
             layers: list[Bijection] = []
             for position in range(count):
                 mask = make_mask(channels, swap=position % 2 == 1)

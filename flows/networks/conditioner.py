@@ -65,7 +65,7 @@ def relu() -> nn.Module:
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": relu, "gelu": nn.GELU}
-"""Choices of Glow's `activation`: what follows the hidden layers of the networks in couplings."""
+"""Choices of `activation`: what follows the hidden layers of the networks in couplings."""
 
 
 KNOWN_CONVS = (nn.Conv2d, ScaledConv2d, ActNormConv2d, ZeroConv2d)
@@ -167,17 +167,18 @@ class WeightNormConv2d(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """`h + conv(relu(norm(conv(relu(norm(h))))))` with weight-normalised 3x3 convolutions."""
+    """`h + conv(act(norm(conv(act(norm(h))))))` with weight-normalised 3x3 convolutions."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
+        self.activation = activation()
         self.norms = nn.ModuleList(ActNorm(channels) for _ in range(2))
         self.convs = nn.ModuleList(WeightNormConv2d(channels, channels) for _ in range(2))
 
     def forward(self, h: Tensor) -> Tensor:
         update = h
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            update = conv(F.relu(norm(update)[0]))
+            update = conv(self.activation(norm(update)[0]))
         return h + update
 
 
@@ -186,15 +187,27 @@ class ResNet(nn.Module):
 
     Activation normalisation is used where the paper has batch normalisation, so that training and test
     compute the same function (RealNVP, sections 3.7 and 4.1).
+
+    Args:
+        num_blocks: residual blocks.
+        activation: makes what follows each normalisation (the paper has ReLU).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, num_blocks: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        num_blocks: int,
+        activation: Callable[[], nn.Module] = relu,
+    ) -> None:
         super().__init__()
         self.enter = WeightNormConv2d(in_channels, hidden_channels)
-        self.blocks = nn.Sequential(*(ResidualBlock(hidden_channels) for _ in range(num_blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden_channels, activation) for _ in range(num_blocks)))
         self.norm = ActNorm(hidden_channels)
+        self.activation = activation()
         self.leave = ZeroConv2d(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         h, _ = self.norm(self.blocks(self.enter(x)))
-        return self.leave(F.relu(h))
+        return self.leave(self.activation(h))

@@ -39,6 +39,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "glow-one-level": {**GLOW, "num_levels": 1},
     "realnvp": REALNVP,
     **{f"realnvp-{value}": {**REALNVP, "preprocess": value} for value in PREPROCESSES},
+    **{f"realnvp-{value}": {**REALNVP, "activation": value} for value in ACTIVATIONS},
     "realnvp-variational": {**REALNVP, "dequantize": "variational"},
     "realnvp-conditional": {**REALNVP, "num_classes": 3},
     "realnvp-autoregressive": {**REALNVP, "top_prior": "autoregressive"},
