@@ -42,6 +42,7 @@ TRIALS = (
     "fashion_mnist_7x7",
     "fashion_mnist_background",
     "fashion_mnist_class_5min",
+    "fashion_mnist_class_60min",
     "fashion_mnist_superres",
     "photos_10min",
 )
