@@ -120,11 +120,13 @@ class TrainOrder(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, batch = divmod(self.position, len(self))
-        for rows in self.batches(epoch)[batch:]:
-            yield rows.tolist()
+        batches = self.batches(epoch)
+        for place in range(batch, len(self)):  # iterating over the tensor would make all rows first
+            yield batches[place].tolist()
         if batch:
-            for rows in self.batches(epoch + 1)[:batch]:
-                yield rows.tolist()
+            batches = self.batches(epoch + 1)
+            for place in range(batch):
+                yield batches[place].tolist()
 
 
 class ResumableLoader(DataLoader[Batch]):
