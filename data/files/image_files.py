@@ -144,7 +144,7 @@ def damaged_images(
             finally:
                 if fresh:
                     _store(index, known)
-    return {path: known.unfit[path] for path in stamps if path in known.unfit} if known.unfit else {}
+    return {path: known.unfit[path] for path in stamps if path in known.unfit}
 
 
 def _unknown(stamps: dict[str, Stamp], known: Verdicts) -> list[str]:

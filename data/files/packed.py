@@ -1,14 +1,13 @@
 """Many names in one tensor, so that worker processes share them."""
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 
-class PackedNames(Sequence[str]):
+class PackedNames:
     """The names of files, in the memory of two tensors however many they are.
 
     Python counts the references to each object of a list. So a worker process that reads a list of names writes to the
@@ -16,6 +15,9 @@ class PackedNames(Sequence[str]):
 
     Args:
         names: names or paths of files.
+
+    Raises:
+        IndexError: if a row is asked for that is not there.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -27,14 +29,7 @@ class PackedNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[one] for one in range(*row.indices(len(self)))]
-        start, end = self.starts[range(len(self))[row] :][:2].tolist()
+    def __getitem__(self, row: int) -> str:
+        row = range(len(self))[row]
+        start, end = self.starts[row : row + 2].tolist()
         return os.fsdecode(self.bytes[start:end].numpy().tobytes())

@@ -132,6 +132,8 @@ class ImageFolder:
     def load(self) -> Splits:
         """Return the training images, the test images and, if they have a folder, the validation images.
 
+        After `prepare` in the same process, the folder is not searched again.
+
         Raises:
             OSError: if a folder is missing, cannot be read or holds no image.
             ValueError: if there is only one image to split, or if all images are in one group. If all images are

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of which the median counts (default: 3)")
     parser.add_argument("--steps", type=int, default=150, help="training steps of each run (default: 150)")
     told = parser.parse_args(arguments)
+    if min(told.ranks, told.rounds, told.steps) < 1:
+        parser.error(f"--ranks, --rounds and --steps are at least 1, got {told.ranks}, {told.rounds} and {told.steps}")
     ways = {"one process": (1, 1), "separate processes": (told.ranks, 1), "ranks": (1, told.ranks)}
     rounds = [{name: speed(*way, told.steps) for name, way in ways.items()} for _ in range(told.rounds)]
     speeds = {name: median(one[name] for one in rounds) for name in ways}

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--most", type=int, default=10_000_000, help="leave out larger sizes (default: 10000000)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each size; the median counts (default: 3)")
     told = parser.parse_args(arguments)
+    if told.repeats < 1 or told.most < 1:
+        parser.error(f"--repeats and --most are at least 1, got {told.repeats} and {told.most}")
     told.folder.mkdir(parents=True, exist_ok=True)
     points = [{"kind": IMPORT, "size": 0, "seconds": median(seconds(import_torch) for _ in range(told.repeats))}]
     for kind, sizes in SIZES.items():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.benchmark import ranks
+from scripts.benchmark import ranks, scale
 
 
 def test_speeds_are_compared_with_one_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -15,6 +15,13 @@ def test_speeds_are_compared_with_one_process(monkeypatch: pytest.MonkeyPatch, c
         "| separate processes | 4 | 310 | 3.10x |",
         "| ranks | 4 | 280 | 2.80x |",
     ]
+
+
+def test_nothing_to_measure_is_refused(capsys: pytest.CaptureFixture) -> None:
+    for main, words in ((ranks.main, ["--rounds", "0"]), (scale.main, ["folder", "--repeats", "0"])):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert "at least 1, got" in capsys.readouterr().err
 
 
 @pytest.mark.ranks
