@@ -160,7 +160,6 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         if start is None and training.is_first_rank():
             training.record_command(run_dir, cfg)
         training.set_tf32(cfg.allow_tf32)
-        training.keep_freed_memory()
         seed_everything(cfg.seed, verbose=False)
         lit, found = build_lit(cfg, resumes=start is not None)
         if found is not None:

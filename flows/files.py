@@ -20,7 +20,7 @@ from flows.valid_json import to_json
 SPEC_KEY = "flow"
 """Where a checkpoint (or the metadata of a safetensors file) keeps the arguments of `flows.build`."""
 
-PRETRAINED = {path.stem: path for path in (Path(__file__).parent / "pretrained").glob("*.safetensors")}
+PRETRAINED = {path.stem: path for path in sorted((Path(__file__).parent / "pretrained").glob("*.safetensors"))}
 """Flows that come with the project, by name."""
 
 

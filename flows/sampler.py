@@ -1,5 +1,6 @@
 """Sampling many times from one flow: what depends on its weights alone is computed once."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
@@ -13,8 +14,9 @@ from flows.bijections.preprocess import Gaussianize
 from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
-from flows.networks.conditioner import KNOWN_CONVS, WeightNormConv2d
+from flows.networks.conditioner import KNOWN_CONVS, ConvNet, WeightNormConv2d, last_convs
 from flows.networks.fused_convs import ScaledConv2d
+from flows.networks.narrow_conv import conv2d
 
 
 class Sampler:
@@ -87,6 +89,28 @@ class KnownHistogram(Gaussianize):
         return self.mass, self.below
 
 
+class KnownNetwork(nn.Module):
+    """A network whose kernels are computed already, and whose convolutions are not called as modules.
+
+    Args:
+        layers: those of a ConvNet, of which some are found by `last_convs`.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        convs, self.activation = last_convs(layers)
+        self.before = nn.Sequential(*layers[: len(layers) - 2 * len(convs) + 1])
+        folded = [conv.folded() if isinstance(conv, ScaledConv2d) else conv for conv in convs]
+        self.convs = nn.ModuleList(folded)
+        self.kernels = [(conv.weight, conv.bias) for conv in folded]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        for place, (kernel, bias) in enumerate(self.kernels):
+            x = conv2d(self.activation.in_place(x) if place > 0 else x, kernel, bias)
+        return x
+
+
 def fix(module: nn.Module) -> None:
     """Replace the parts of a module, in place, by parts that compute the same inverse with less work."""
     if isinstance(module, Chain):
@@ -103,7 +127,11 @@ def fix(module: nn.Module) -> None:
     for name, part in module.named_children():
         if is_hooked(part):
             continue
-        if isinstance(part, ScaledConv2d | WeightNormConv2d) and type(part) in (*KNOWN_CONVS, WeightNormConv2d):
+        if isinstance(part, ConvNet) and type(part) is ConvNet and last_convs([*part])[0]:
+            network = KnownNetwork([*part])
+            setattr(module, name, network)
+            fix(network.before)
+        elif isinstance(part, ScaledConv2d | WeightNormConv2d) and type(part) in (*KNOWN_CONVS, WeightNormConv2d):
             setattr(module, name, part.folded())
         elif isinstance(part, Gaussianize) and type(part) is Gaussianize:
             setattr(module, name, KnownHistogram(part))

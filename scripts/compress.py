@@ -1,7 +1,7 @@
 """Code images without loss into one file, in as many bits as a flow says, and compare with what it says.
 
 Examples:
-    python scripts/compress.py images=shirts out=shirts.flow     # all images of a folder, with the flow in the box
+    python scripts/compress.py images=shirts out=shirts.flow     # all images of a folder, with a flow in the box
     python scripts/compress.py ckpt=PATH data=photos num_images=1000
 
 scripts/decompress.py gives the images back. Both need `pip install -e '.[compress]'`.

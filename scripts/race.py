@@ -7,9 +7,10 @@ Examples:
     python scripts/race.py races/tune --images 50000 --no-test "2e-3: optimizer.lr=2e-3" "4e-3: optimizer.lr=4e-3"
 
 A contestant is a name and the arguments for train.py. Only training counts: validation, tests and starting do not. The
-folder gets a run folder for each contestant and seed, and race.json, race.md and race.png. If a race was stopped, the
-same command continues it. To choose settings, race with --no-test: this compares by validation bits/dim, and does not
-read the test set. Then race once with the test.
+folder gets a run folder for each contestant and seed, and race.json, race.md and race.png. race.md also says how many
+minutes of training each contestant took to become as good as another one is at its end; --validations says how closely
+this is known. If a race was stopped, the same command continues it. To choose settings, race with --no-test: this
+compares by validation bits/dim, and does not read the test set. Then race once with the test.
 """
 
 import argparse
@@ -174,9 +175,38 @@ def markdown(contestants: Sequence[Contestant]) -> str:
                 *[shown(mean(contestant, "val_fd"), ".2f")] * with_fd,
             ]
         )
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     failed = [run for contestant in contestants for run in contestant.runs if not run.is_complete]
-    return "\n".join([table, "", *(f"{run.name} {run.status}: {run.problem}" for run in failed)]).strip() + "\n"
+    parts = ["\n".join(f"{run.name} {run.status}: {run.problem}" for run in failed)]
+    if len(contestants) > 1:
+        parts.insert(0, as_table(time_to_quality(contestants)))
+    return "\n\n".join([as_table(lines), *filter(None, parts)]) + "\n"
+
+
+def as_table(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells as a table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def time_to_quality(contestants: Sequence[Contestant]) -> list[list[str]]:
+    """Return the minutes of training after which each contestant is as good as another one is at its end.
+
+    There is one row per contestant, and one column per mean final validation bits/dim. A cell has the mean over the
+    seeds of the minutes until the first validation that is at least as good. It is empty if not all of them came there.
+    """
+    goals = {one.name: bits for one in contestants if (bits := mean(one, "val_bits_per_dim")) is not None}
+    header = ["minutes until", *(f"{bits:.3f} ({name})" for name, bits in goals.items())]
+    lines = [header, ["---"] * len(header)]
+    for contestant in contestants:
+        minutes = [mean_minutes(contestant.runs, bits) for bits in goals.values()]
+        lines.append([contestant.name, *(shown(one, ".1f") for one in minutes)])
+    return lines
+
+
+def mean_minutes(runs: Sequence[Run], bits: float) -> float | None:
+    """Return the mean of the minutes until runs validate with at most so many bits/dim, or None if not all do."""
+    seconds = [next((point.seconds for point in run.curve if point.bits_per_dim <= bits), None) for run in runs]
+    known = [one for one in seconds if one is not None]
+    return statistics.fmean(known) / 60 if known and len(known) == len(seconds) else None
 
 
 def mean(contestant: Contestant, key: str) -> float | None:

@@ -1,7 +1,7 @@
 """Tell images of other kinds from those that a flow knows, by several scores. All scores are high for other images.
 
 Examples:
-    python scripts/score.py against=digits_28x28                    # clothes against digits, with the flow in the box
+    python scripts/score.py against=digits_28x28                    # clothes against digits, with a flow in the box
     python scripts/score.py ckpt=PATH data=photos against=image_folder against.source.root=FOLDER
     python scripts/score.py against=fashion_mnist_inverted background=outputs/background/best.safetensors
 

@@ -18,6 +18,7 @@ import torch
 from packaging.requirements import Requirement
 
 import flows
+from flows.files import PRETRAINED
 from tests.support.command_line import ROOT
 
 pytestmark = pytest.mark.slow
@@ -104,7 +105,7 @@ def test_the_wheel_holds_flows_and_no_other_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"flows", f"image_flows-{flows.__version__}.dist-info"}
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "flows").rglob("*") if path.suffix in (".py", ".pyi")}
-    assert files | {"flows/py.typed", "flows/pretrained/fashion_mnist.safetensors"} <= {*names}
+    assert files | {"flows/py.typed", *(f"flows/pretrained/{name}.safetensors" for name in PRETRAINED)} <= {*names}
 
 
 def test_an_editable_install_finds_the_packages_of_the_checkout(source: Path) -> None:

@@ -22,9 +22,10 @@ WeightAndBias = tuple[Tensor, Tensor]
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off on the device of `x`, if the device has autocast (the meta device has none)."""
+    """Switch autocast off on the device of `x`, if it is on (the meta device has none)."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 class ChannelLinear(Bijection):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows.autograd import is_plain
+from flows.autograd import is_plain, is_transformed
 from flows.bijections.actnorm import ActNorm
 from flows.hooks import is_hooked
 from flows.initialize import DataDependent, standardizing_affine
@@ -86,6 +86,16 @@ def last_convs(layers: Sequence[nn.Module]) -> tuple[list[nn.Conv2d], Activation
     return convs, activation
 
 
+def in_turn(layers: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Run layers one after the other; the convolutions at the end go to `fused_convs` if it can replace them."""
+    differentiable = torch.is_grad_enabled() or not is_transformed()
+    by_hand = differentiable and not torch.compiler.is_compiling() and not is_plain()
+    convs, activation = last_convs(layers) if by_hand else ([], RELU)
+    for layer in layers[: len(layers) - max(0, 2 * len(convs) - 1)]:
+        x = layer(x)
+    return fused_convs(x, convs, activation) if convs else x
+
+
 class ConvNet(nn.Sequential):
     """Glow's conditioner: 3x3, 1x1 and a zero-initialised 3x3 convolution, with an activation between.
 
@@ -116,12 +126,7 @@ class ConvNet(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = list(self)
-        by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_plain()
-        convs, activation = last_convs(layers) if by_hand else ([], RELU)
-        for layer in layers[: len(layers) - max(0, 2 * len(convs) - 1)]:
-            x = layer(x)
-        return fused_convs(x, convs, activation) if convs else x
+        return in_turn(list(self), x)
 
 
 def plain_conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
@@ -210,4 +215,4 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, _ = self.norm(self.blocks(self.enter(x)))
-        return self.leave(self.activation(h))
+        return in_turn([self.activation, self.leave], h)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
+from flows.networks.narrow_conv import conv2d, conv2d_backward
 
 
 class ScaledConv2d(nn.Conv2d):
@@ -64,15 +65,15 @@ class Activation:
     """What is between two convolutions.
 
     Args:
-        forward: returns the values; it may overwrite its argument.
-        backward: returns the gradient; it gets the gradient of the values, and the values or, if `keeps_input`, the
-            input. It may overwrite the gradient.
-        keeps_input: whether the backward pass needs the input.
+        in_place: overwrites its argument with the values, and returns it.
+        backward: overwrites the gradient of the values with that of the input, and returns it; its second argument is
+            the values, or the input if there is a `forward`.
+        forward: returns the values beside the input, which the backward pass needs; None if it needs the values only.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    in_place: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
-    keeps_input: bool
+    forward: Callable[[Tensor], Tensor] | None = None
 
 
 def relu_backward(grad: Tensor, values: Tensor) -> Tensor:
@@ -80,8 +81,13 @@ def relu_backward(grad: Tensor, values: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(grad, values, 0, grad_input=grad)
 
 
-RELU = Activation(Tensor.relu_, relu_backward, keeps_input=False)
-GELU = Activation(F.gelu, torch.ops.aten.gelu_backward, keeps_input=True)
+def gelu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    """Return the gradient of a GELU, which overwrites the gradient that it is computed from."""
+    return torch.ops.aten.gelu_backward.grad_input(grad, x, grad_input=grad)
+
+
+RELU = Activation(Tensor.relu_, relu_backward)
+GELU = Activation(torch.ops.aten.gelu_, gelu_backward, F.gelu)
 
 
 def activation_of(layer: nn.Module) -> Activation | None:
@@ -110,12 +116,45 @@ def fused_convs(x: Tensor, convs: Sequence[nn.Conv2d], activation: Activation = 
     device, dtype = x.device.type, x.dtype
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    gains, parameters = [], []
+    gains: list[float | None] = []
+    parameters: list[Tensor | None] = []
     for conv in convs:
-        scaled = isinstance(conv, ScaledConv2d)
-        gains.append(conv.gain if scaled else None)
-        parameters += [conv.weight, conv.bias, conv.log_scale if scaled else None]
+        gain, log_scale = (conv.gain, conv.log_scale) if isinstance(conv, ScaledConv2d) else (None, None)
+        gains.append(gain)
+        parameters += [conv.weight, conv.bias, log_scale]
+    if not torch.is_grad_enabled():
+        return convolved(dtype, gains, activation, x, parameters)
     return _FusedConvs.apply(dtype, gains, activation, x, *parameters)
+
+
+def convolved(
+    dtype: torch.dtype,
+    gains: Sequence[float | None],
+    activation: Activation,
+    x: Tensor,
+    parameters: Sequence[Tensor | None],
+    kept: list[Tensor | None] | None = None,
+) -> Tensor:
+    """Return what `fused_convs` returns; what the backward pass needs is appended to `kept`."""
+    x = x.to(dtype)
+    for place, gain in enumerate(gains):
+        weight, bias, log_scale = parameters[3 * place : 3 * place + 3]
+        assert weight is not None and bias is not None
+        before = None
+        if place > 0 and kept is not None and activation.forward is not None:
+            before, x = x, activation.forward(x)
+        elif place > 0:
+            x = activation.in_place(x)
+        if gain is None or log_scale is None:
+            scale = None
+            folded, offset = weight.to(dtype), bias
+        else:
+            scale = (gain * log_scale).exp()
+            folded, offset = (weight * column(scale)).to(dtype), bias * scale
+        if kept is not None:
+            kept += [before, x, folded, bias, scale]
+        x = conv2d(x, folded, offset.to(dtype))
+    return x
 
 
 class _FusedConvs(torch.autograd.Function):
@@ -128,22 +167,10 @@ class _FusedConvs(torch.autograd.Function):
         x: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        saved: list[Tensor | None] = []
-        x = x.to(dtype)
-        for place, gain in enumerate(gains):
-            weight, bias, log_scale = parameters[3 * place : 3 * place + 3]
-            before = x if activation.keeps_input and place > 0 else None
-            x = activation.forward(x) if place > 0 else x
-            if gain is None:
-                scale = None
-                folded, offset = weight.to(dtype), bias
-            else:
-                scale = (gain * log_scale).exp()
-                folded, offset = (weight * column(scale)).to(dtype), bias * scale
-            saved += [before, x, folded, bias, scale]
-            x = F.conv2d(x, folded, offset.to(dtype), padding=folded.shape[-1] // 2)
+        kept: list[Tensor | None] = []
+        x = convolved(dtype, gains, activation, x, parameters, kept)
         ctx.gains, ctx.activation = gains, activation
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(*kept)
         return x
 
     jvp = staticmethod(refuse)
@@ -156,19 +183,16 @@ class _FusedConvs(torch.autograd.Function):
         for place, gain in reversed(list(enumerate(ctx.gains))):
             before, x, folded, bias, scale = saved[5 * place : 5 * place + 5]
             grad_bias = grad.sum((0, 2, 3))
-            padding, needed = [folded.shape[-1] // 2] * 2, [place > 0 or ctx.needs_input_grad[3], True, False]
-            grad, grad_weight, _ = torch.ops.aten.convolution_backward(
-                grad, x, folded, None, [1, 1], padding, [1, 1], False, [0, 0], 1, needed
-            )
+            grad_x, grad_weight = conv2d_backward(grad, x, folded, place > 0 or ctx.needs_input_grad[3])
             if place > 0:
-                grad = ctx.activation.backward(grad, x if before is None else before)
+                grad = ctx.activation.backward(grad_x, x if before is None else before)
             grad_log_scale = None
             if gain is not None:
                 grad_log_scale = (grad_weight * folded).sum((1, 2, 3))
                 grad_weight, grad_bias = grad_weight * column(scale), grad_bias * scale
                 grad_log_scale = gain * torch.addcmul(grad_log_scale, grad_bias, bias)
             gradients = [grad_weight, grad_bias, grad_log_scale, *gradients]
-        return None, None, None, grad, *gradients
+        return None, None, None, grad_x, *gradients
 
 
 def column(scale: Tensor) -> Tensor:

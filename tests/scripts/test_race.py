@@ -9,6 +9,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from flows.training import Run
+from flows.training.run.folder import Point
 from scripts import race
 from tests.support.run import TINY
 
@@ -51,7 +53,7 @@ def test_contestants_see_as_many_images_and_are_told_apart(folder: Path) -> None
 
 @pytest.mark.slow
 def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path) -> None:
-    header, _, slow, fast = (folder / "race.md").read_text().splitlines()
+    header, _, slow, fast, *_ = (folder / "race.md").read_text().splitlines()
     row = dict(zip(header.split(" | "), fast.split(" | "), strict=True))
     runs = json.loads((folder / "race.json").read_text())[1]["runs"]
     assert float(row["val bits/dim"]) == pytest.approx(sum(run["val_bits_per_dim"] for run in runs) / 2, abs=6e-4)
@@ -60,6 +62,22 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path
     assert slow.endswith("|  |")
     with Image.open(folder / "race.png") as picture:
         assert picture.width > 1000
+
+
+def test_a_table_says_when_each_contestant_is_as_good_as_another_at_its_end() -> None:
+    def one(name: str, *curves: list[float]) -> race.Contestant:
+        """Validated once per minute."""
+        points = [[Point(60 * (k + 1), k, bits, bits) for k, bits in enumerate(curve)] for curve in curves]
+        runs = [
+            Run(name, "completed", summary={"val_bits_per_dim": curve[-1]}, curve=made)
+            for curve, made in zip(curves, points, strict=True)
+        ]
+        return race.Contestant(name, [], runs)
+
+    fast, slow = one("fast", [4.0, 3.0, 2.0], [3.0, 2.5, 2.0]), one("slow", [5.0, 4.0, 3.5], [5.0, 4.5, 4.0])
+    header, _, *rows = race.time_to_quality([fast, slow])
+    assert header == ["minutes until", "2.000 (fast)", "3.750 (slow)"]
+    assert rows == [["fast", "3.0", "1.5"], ["slow", "", ""]]  # one of two slow runs does not come to their mean
 
 
 @pytest.mark.slow

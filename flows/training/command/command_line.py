@@ -20,6 +20,7 @@ from flows.training.command.names import as_text
 from flows.training.command.overrides import tidy
 from flows.training.command.show_help import asks_for_help, help_text
 from flows.training.command.terminal import print_whatever_comes
+from flows.training.machine.malloc import keep_freed_memory
 from flows.training.run.id import is_sweep
 
 SHOW_TRACEBACK = "FLOWS_FULL_ERROR"
@@ -37,12 +38,14 @@ def command_line(config_path: str, config_name: str) -> Callable[[Callable[[Dict
 
     An error is printed as one sentence on standard error, and the exit status is 1, or 130 after Ctrl-C. With
     HYDRA_FULL_ERROR=1, the traceback is shown instead. If main is called with a config, it calls the function with this
-    config. Before it calls the function, main imports the modules that the config lists as `imports`. With --help, it
-    prints the docstring of the script, and the settings with their comments.
+    config. Before it calls the function, main imports the modules that the config lists as `imports`, and lets the
+    process keep freed memory (`keep_freed_memory`). With --help, it prints the docstring of the script, and the
+    settings with their comments.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         def run(cfg: DictConfig) -> Any:
+            keep_freed_memory()
             imports = cfg.imports
             import_modules(OmegaConf.to_container(imports, resolve=True) if OmegaConf.is_config(imports) else imports)
             return task(cfg)
