@@ -12,7 +12,8 @@ from torch import Tensor
 from flows.bijections.linear import as_image, as_rows
 
 FEW = 6
-"""Most channels for which this takes less time: with 2, 4 and 6 channels 0.3, 0.5 and 0.6 of oneDNN's."""
+"""Most channels for which this takes less time: with 2, 4 and 6 channels 0.35, 0.5 and 0.7 of oneDNN's with one thread,
+and 0.55, 0.7 and 0.85 with two (AMD EPYC)."""
 MANY = 16
 """Least channels on the other side."""
 LEAST_PIXELS = 2048

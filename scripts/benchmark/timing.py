@@ -12,6 +12,10 @@ import torch
 from scripts.benchmark.work import Work
 
 
+TRIALS = 3
+"""How often each setting is tried before the race."""
+
+
 @dataclass
 class Entry:
     """A work of one contestant with one memory format and one number of threads, and the seconds of each round."""
@@ -56,15 +60,21 @@ def elapsed(work: Work, repeats: int, device: torch.device) -> float:
 def best_entry(
     candidates: Mapping[str, Work], thread_counts: Sequence[int], seconds: float, device: torch.device
 ) -> Entry:
-    """Return the fastest of the candidates with all numbers of threads. In each round it takes about `seconds`."""
-    entries = []
+    """Return the fastest of the candidates with all numbers of threads. In each round it takes about `seconds`.
+
+    They take turns, so that a slow moment of the machine does not decide.
+    """
+    trials: list[tuple[Entry, list[float]]] = []
     for (setting, work), num_threads in itertools.product(candidates.items(), thread_counts):
         entry = Entry(work, f"{setting}, {num_threads} thread{'s' * (num_threads > 1)}", num_threads)
         entry.take(device)  # the first call prepares things that later calls reuse
         once = entry.take(device)
         entry.repeats = max(1, round(seconds / once))
-        entries.append((entry.take(device), entry))
-    return min(entries, key=lambda pair: pair[0])[1]
+        trials.append((entry, []))
+    for _ in range(TRIALS if len(trials) > 1 else 0):
+        for entry, taken in trials:
+            taken.append(entry.take(device))
+    return min(trials, key=lambda trial: min(trial[1], default=0.0))[0]
 
 
 def race(entries: Sequence[Entry], rounds: int, device: torch.device) -> None:
