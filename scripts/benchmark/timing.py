@@ -11,7 +11,6 @@ import torch
 
 from scripts.benchmark.work import Work
 
-
 TRIALS = 3
 """How often each setting is tried before the race."""
 
