@@ -7,6 +7,8 @@ import resource
 import runpy
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +56,8 @@ class Script:
         self.process: BaseProcess = server.Process(
             target=_run, args=(folder, script, arguments, dict(environment), dict(limits), as_anyone, self.outputs)
         )
+        with chdir(ROOT):  # the server looks for these tests where it starts, and other packages are called tests, too
+            ensure_running()
         self.process.start()
 
     def wait(self) -> Result:
