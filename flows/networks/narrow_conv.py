@@ -48,12 +48,16 @@ def conv2d_backward(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> t
 
 
 def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
-    """Return whether products of matrices take less time for a convolution between so many channels."""
+    """Return whether products of matrices take less time for a convolution between so many channels.
+
+    Compiled, they take more time than oneDNN, and minutes to compile.
+    """
     return (
         few <= FEW
         and many >= MANY
         and kernel.shape[-1] == 3
         and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= LEAST_PIXELS * x.shape[1]
     )

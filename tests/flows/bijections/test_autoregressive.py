@@ -16,7 +16,7 @@ from tests.support.perturb import perturb
 pytestmark = pytest.mark.usefixtures("double")
 
 SHAPE = CHANNELS, HEIGHT, WIDTH = 2, 2, 3
-FIXED = torch.Generator().manual_seed(0)
+FIXED = torch.Generator().manual_seed(1)
 CONTEXTS: dict[str, tuple[dict[str, int], Context | None]] = {
     "none": ({}, None),
     "labels": ({"num_classes": 3}, torch.tensor([0, 2, 1, 1])),
@@ -46,7 +46,7 @@ def test_both_inverses_undo_it_and_the_log_det_is_that_of_the_jacobian(
     for parallel in (False, True):
         bijection.parallel = parallel
         with torch.no_grad():
-            torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-10)
+            torch.testing.assert_close(bijection.inverse(z, told), x, rtol=0, atol=1e-11)
 
     def of_all(images: Tensor) -> Tensor:
         return bijection(images, told)[0].sum(0)

@@ -39,7 +39,7 @@ def test_values_and_gradients_are_those_of_torch(
     grad = torch.randn_like(values)
     gradients = torch.autograd.grad(values, (x, kernel), grad)
     with torch.no_grad():
-        close = {"rtol": 1e-3, "atol": 1e-3} if dtype == torch.float32 else {}
+        close = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {}
         torch.testing.assert_close(conv2d(x, kernel, bias), values, **close)
         torch.testing.assert_close(conv2d(x, kernel), values - bias[:, None, None], **close)
         torch.testing.assert_close(conv2d_backward(grad, x, kernel, True), gradients, **close)
@@ -65,3 +65,10 @@ def test_products_of_matrices_are_for_many_pixels_of_few_channels(
     called.clear()
     conv2d_backward(torch.ones_like(values), x, kernel, True)
     assert "".join(called) == backward
+
+
+def test_compiled_networks_leave_convolutions_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, kernel, _ = drawn("to few", torch.float32, torch.channels_last)
+    assert narrow_conv.is_narrow(x, kernel, few=4, many=20)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    assert not narrow_conv.is_narrow(x, kernel, few=4, many=20)
