@@ -8,8 +8,9 @@ from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1
 from flows.bijections.elementwise import Affine, ElementwiseMap
-from flows.bijections.linear import Folded, InvertibleConv1x1
+from flows.bijections.folded import Folded
 from flows.bijections.scale import BoundedScale
 from flows.context import Context
 from flows.guidance import Guidance

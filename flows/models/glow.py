@@ -9,18 +9,13 @@ from flows.arguments import check_image_shape, choose, require_positive
 from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1, InvertibleConv1x1LU, UnitConv1x1, WhiteningConv1x1
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import (
-    ChannelLinear,
-    Folded,
-    InvertibleConv1x1,
-    InvertibleConv1x1LU,
-    Permutation,
-    UnitConv1x1,
-    WhiteningConv1x1,
-)
+from flows.bijections.folded import Folded
+from flows.bijections.linear import ChannelLinear
 from flows.bijections.mask import ChannelMask
+from flows.bijections.permutation import Permutation
 from flows.bijections.preprocess import PREPROCESSES
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES

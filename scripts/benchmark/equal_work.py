@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1LU
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine
-from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1LU
+from flows.bijections.folded import Folded
+from flows.bijections.linear import ChannelLinear
 from flows.bijections.mask import ChannelMask
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import BoundedScale, SigmoidScale

@@ -17,7 +17,8 @@ from torch import Tensor
 import flows
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
-from flows.bijections.linear import Folded, Permutation
+from flows.bijections.folded import Folded
+from flows.bijections.permutation import Permutation
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
 from flows.models.glow import PERMUTATIONS

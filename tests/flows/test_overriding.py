@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1, InvertibleConv1x1LU
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import Affine, ElementwiseMap
-from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU, Permutation
+from flows.bijections.folded import Folded
+from flows.bijections.linear import ChannelLinear
 from flows.bijections.mask import ChannelMask
+from flows.bijections.permutation import Permutation
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import BoundedScale, PlainScale
 from flows.networks.conditioner import HIDDEN_CONVS, ConvNet

@@ -35,9 +35,11 @@ from torch import Tensor, nn
 import flows
 from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
+from flows.bijections.conv1x1 import InvertibleConv1x1, InvertibleConv1x1LU
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS, Affine
-from flows.bijections.linear import ChannelLinear, Folded, InvertibleConv1x1, InvertibleConv1x1LU
+from flows.bijections.folded import Folded
+from flows.bijections.linear import ChannelLinear
 from flows.bijections.mask import ChannelMask, CheckerboardMask
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES, LearnedTanhScale

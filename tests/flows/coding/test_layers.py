@@ -14,17 +14,12 @@ from flows.bijection import Bijection
 from flows.bijections.actnorm import ActNorm
 from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1, InvertibleConv1x1LU, UnitConv1x1, WhiteningConv1x1
 from flows.bijections.coupling import Coupling
 from flows.bijections.elementwise import COUPLINGS
-from flows.bijections.linear import (
-    Folded,
-    InvertibleConv1x1,
-    InvertibleConv1x1LU,
-    Permutation,
-    UnitConv1x1,
-    WhiteningConv1x1,
-)
+from flows.bijections.folded import Folded
 from flows.bijections.mask import ChannelMask, CheckerboardMask
+from flows.bijections.permutation import Permutation
 from flows.bijections.preprocess import Gaussianize, Logit
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import flows
 from flows.bijection import Bijection
 from flows.bijections.chain import Chain
+from flows.bijections.conv1x1 import InvertibleConv1x1, InvertibleConv1x1LU
 from flows.bijections.coupling import Coupling
-from flows.bijections.linear import InvertibleConv1x1, InvertibleConv1x1LU
 from flows.bijections.preprocess import PREPROCESSES
 from flows.likelihood import bits_per_dim
 from flows.memory.drift import largest_drift, least_exact

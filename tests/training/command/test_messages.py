@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import flows
-from flows.bijections.linear import Permutation
+from flows.bijections.permutation import Permutation
 from flows.models.glow import PERMUTATIONS
 from flows.training import CheckpointError, checkpoint_to_resume, load_flow, read_summary, save_flow
 from flows.training.command.explain import explain
