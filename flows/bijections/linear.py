@@ -1,13 +1,13 @@
 """Bijections that mix channels linearly, in the same way at every pixel: they fold into one 1x1 convolution."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from inspect import getattr_static
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from flows.autocast import full_precision
 from flows.bijection import Bijection, Vjp
 from flows.context import Context, entries
 from flows.overriding import is_newer
@@ -18,13 +18,6 @@ AS_MATRIX = ("forward", "transform", "inverse", "apply_affine", "vjp", "vjp_thro
 
 WeightAndBias = tuple[Tensor, Tensor]
 """`W` `(C, C)` and `b` `(C,)` of a layer, or `W^-1` and `-W^-1 b` of its inverse."""
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off on the device of `x`, if it is on (the meta device has none)."""
-    device = x.device.type
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 class ChannelLinear(Bijection):

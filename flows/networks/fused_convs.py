@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from flows.autocast import network_precision
 from flows.autograd import refuse, refuse_more_than_first_order, refuse_transforms
 from flows.networks.narrow_conv import conv2d, conv2d_backward
 
@@ -113,9 +114,7 @@ def fused_convs(x: Tensor, convs: Sequence[nn.Conv2d], activation: Activation = 
         ValueError: under a transform of `torch.func`, or if a second derivative is taken; see `plain_autograd`.
     """
     refuse_transforms()
-    device, dtype = x.device.type, x.dtype
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    dtype = network_precision(x)
     gains: list[float | None] = []
     parameters: list[Tensor | None] = []
     for conv in convs:

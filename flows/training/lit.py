@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flows.arguments import choose, require_positive
+from flows.autocast import full_precision
 from flows.files import SPEC_KEY
 from flows.image_flow import ImageFlow
 from flows.initialize import initialize
@@ -310,8 +311,9 @@ class LitFlow(L.LightningModule):
         self.log("val/bits_per_dim", mean, prog_bar=True, batch_size=1, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the bits/dim of each image."""
-        self._evaluate(batch, self.num_test_draws)
+        """Collect the bits/dim of each image, in full precision, as all commands measure a stored flow."""
+        with full_precision(batch.images):
+            self._evaluate(batch, self.num_test_draws)
 
     def on_test_epoch_end(self) -> None:
         """Log the mean over the test set and its standard error."""

@@ -65,7 +65,7 @@ def test_samples_of_a_class_look_like_it() -> None:
 
 @torch.no_grad()
 def test_half_precision_of_the_networks_changes_little(images: Tensor) -> None:
-    """What trainer.precision=bf16-mixed does in validation and test."""
+    """What trainer.precision=bf16-mixed does in validation."""
     flow = load_flow("fashion_mnist")
     few = images[:100]
     noise = uniform_noise(torch.arange(100), flow.image_shape, seed=0, stream=0)

@@ -12,7 +12,9 @@ from lightning.pytorch.accelerators import MPSAccelerator
 
 import flows
 import train
-from flows.training import FlowTrainer, LitFlow, Muon, PowerEMA, WarmupDecay, read_summary
+from data import Digits
+from flows.likelihood import draw_log_probs, mean_bits_per_dim
+from flows.training import FlowTrainer, LitFlow, Muon, PowerEMA, WarmupDecay, load_flow, read_summary
 from flows.training.callbacks import graceful_stop
 from flows.training.command.command_line import command_line
 from flows.training.command.explain import explain
@@ -142,6 +144,23 @@ def test_a_flow_in_bfloat16_is_not_trained(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_other_precisions_train(precision: str, tmp_path: Path) -> None:
     run_training(tmp_path, *SHORT, f"trainer.precision={precision}", "callbacks.ema=null")
+
+
+@torch.no_grad()
+def test_the_test_of_a_run_in_mixed_precision_is_that_of_its_stored_flow(tmp_path: Path) -> None:
+    with torch.enable_grad():
+        run_training(tmp_path, *SHORT, "trainer.precision=bf16-mixed", "trainer.max_steps=20", "test=true")
+    flow, (_, images) = load_flow(tmp_path / "best.safetensors"), Digits().load()
+    batch = images[list(range(len(images)))]
+
+    def bits() -> float:
+        log_probs = draw_log_probs(flow, batch.images, None, batch.index, num_draws=2, seed=0)
+        return mean_bits_per_dim(log_probs, flow.num_dims).mean().item()
+
+    tested = pytest.approx(read_summary(tmp_path / "summary.json")["test_bits_per_dim"], abs=1e-6)
+    assert bits() == tested
+    with torch.autocast("cpu", torch.bfloat16):
+        assert bits() != tested
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
