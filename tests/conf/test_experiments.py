@@ -39,6 +39,8 @@ PARAMETERS = {
 TRIALS = (
     "digits",
     "digits_superres",
+    "fashion_mnist_5min_autoregressive",
+    "fashion_mnist_60min_autoregressive",
     "fashion_mnist_7x7",
     "fashion_mnist_background",
     "fashion_mnist_class_5min",
