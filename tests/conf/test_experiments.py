@@ -40,7 +40,6 @@ TRIALS = (
     "digits",
     "digits_superres",
     "fashion_mnist_5min_autoregressive",
-    "fashion_mnist_60min_autoregressive",
     "fashion_mnist_7x7",
     "fashion_mnist_background",
     "fashion_mnist_class_5min",
@@ -53,6 +52,7 @@ RECIPES = {
     "fashion_mnist_5min": 154_720,
     "fashion_mnist_5min_realnvp": 304_915,
     "fashion_mnist_60min": 656_992,
+    "fashion_mnist_60min_autoregressive": 1_118_464,
     "fashion_mnist_class_60min": 1_120_576,
     "photos_60min": 1_919_888,
 }
