@@ -31,6 +31,7 @@ from flows.arguments import choose, require_positive
 from flows.check_inputs import check_seeds
 from flows.training import (
     check_arguments,
+    check_class_names,
     check_config,
     command_line,
     image_grid,
@@ -94,7 +95,7 @@ def measure(
     check_installed("torch_fidelity", "matplotlib")
     check_enough(num_samples, features.num_features, "samples")
     set_tf32(False)
-    flow = load_flow(ckpt)
+    flow, provenance = load_flow(ckpt, with_provenance=True)
     if flow.condition_shape is not None:
         raise ValueError(f"{ckpt} is a flow that is given images: scripts/superres.py measures it")
     for knobs in settings:
@@ -103,7 +104,9 @@ def measure(
     features.check(flow.image_shape)
     data.prepare_data()
     data.setup()
-    real_set = choose("split", data.sets, split)
+    if flow.num_classes is not None and provenance is not None:
+        check_class_names(provenance.class_names, data.class_names)
+    real_set = choose("split", {"val": data.val_set, "test": data.test_set}, split)
     train_set = data.sets["train"]
     some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values
     check_enough(len(real_set), features.num_features, f"{split} images")

@@ -106,7 +106,8 @@ def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
         (["data.num_val=5"], "5 val images are too few for 6 features"),
         (["features=fashion_mnist"], r"the features of Fashion-MNIST read images of \(1, 28, 28\)"),
         (["ckpt=fashion_mnist"], r"is a model of \(1, 28, 28\) images .*data=NAME"),
-        (["split=tests"], "split is one of train, val, test"),
+        (["split=tests"], "split is one of val, test"),
+        (["split=train"], "split is one of val, test; got 'train'"),
         (["temperature=[]"], "a list of numbers that all differ"),
         (["temperature=-1"], "temperature"),
         (["sample_seeds=[1,1]"], "whole numbers that all differ"),
@@ -120,6 +121,15 @@ def test_what_cannot_be_measured_is_refused(run_dir: Path, tmp_path: Path, overr
         overrides = ["features={_target_: flows.training.FashionMNISTFeatures}", "num_samples=100"]
     with pytest.raises(ValueError, match=says):
         measure(run_dir, tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_other_classes_are_refused(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.sources.digits.NAMES", tuple("abcdefghij"))
+    with pytest.raises(ValueError, match="the model knows the classes 0, 1, .* those of the data are a, b, "):
+        measure(run_dir, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
