@@ -118,7 +118,7 @@ def check(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, verbose=False)
     lit, _ = build_lit(cfg)
     callbacks, rehearsal = instantiate_all(cfg.get("callbacks")), training.Rehearsal()
-    training.check_objective(cfg.objective, quality_of(callbacks), lit.flow.num_classes)
+    training.check_objective(cfg.objective, quality_of(callbacks), lit.flow.num_classes, data)
     with TemporaryDirectory() as folder:
         taking_part = training.for_rehearsal([*callbacks, rehearsal], Path(folder))
         trainer = instantiate(cfg.trainer, callbacks=taking_part, default_root_dir=folder, **training.ONE_STEP)
@@ -200,6 +200,11 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
                 changed_settings={one.key: [one.before, one.now] for one in changed},
             )
 
+        def check_classes(trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+            """Check that the run will measure its objective. At this point the classes of the data are known."""
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            training.check_objective(cfg.objective, quality, lit.flow.num_classes, data)
+
         def begin(trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             """Record the command. At this point the checkpoint is restored, so the run cannot be refused any more."""
             if start is not None and trainer.is_global_zero:
@@ -210,7 +215,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
 
-        trainer.callbacks.insert(0, LambdaCallback(on_fit_start=begin))  # type: ignore[attr-defined]
+        trainer.callbacks.insert(0, LambdaCallback(setup=check_classes, on_fit_start=begin))  # type: ignore[attr-defined]
         try:
             summary.update(**train_and_test(trainer, lit, instantiate(cfg.data), start, run_dir, cfg.test, provenance))
         finally:

@@ -45,7 +45,7 @@ from flows.training.given import check_fits, on_device
 from flows.training.knobs import Knobs, all_knobs
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
-from flows.training.quality.features import Features
+from flows.training.quality.features import Classifier, Features, classifier_of
 from flows.training.quality.nearest import nearest
 from flows.training.quality.samples import Described, accuracy, described_samples, joined
 
@@ -128,8 +128,9 @@ def measure(
     if not share.is_first:
         return
 
-    floor_row = figures([floor], real, features) | {"temperature": None, "accuracy": accuracy(real, features)}
-    rows = {knobs: figures(sets, real, features) | knobs._asdict() for knobs, sets in drawn.items()}
+    classifier = classifier_of(features, data)
+    floor_row = figures([floor], real, classifier) | {"temperature": None, "accuracy": accuracy(real, classifier)}
+    rows = {knobs: figures(sets, real, classifier) | knobs._asdict() for knobs, sets in drawn.items()}
     best = min(rows, key=lambda knobs: rows[knobs]["fd"])
     shown = drawn[best][0].images
     rows_shown, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
@@ -171,10 +172,10 @@ def described(
     return joined(share.gathered(parts))
 
 
-def figures(sets: Sequence[Described], real: Described, features: Features) -> dict[str, Any]:
+def figures(sets: Sequence[Described], real: Described, classifier: Classifier | None) -> dict[str, Any]:
     """Return one row of the table, for sets of images that were drawn in the same way: means, and the spread of FD."""
     found: list[dict[str, Any]] = [
-        distances(one.features, real.features)._asdict() | {"accuracy": accuracy(one, features)} for one in sets
+        distances(one.features, real.features)._asdict() | {"accuracy": accuracy(one, classifier)} for one in sets
     ]
     row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
     return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}

@@ -99,6 +99,11 @@ def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
     assert found["rows"][1]["accuracy"] is None and found["rows"][0]["accuracy"] is not None
 
 
+def test_features_of_other_classes_give_no_accuracy(run_dir: Path, tmp_path: Path) -> None:
+    found = measure(run_dir, tmp_path, "temperature=1", "+features.class_names=[a,b,c,d,e,f,g,h,i,j]")
+    assert [row["accuracy"] for row in found["rows"]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -124,11 +129,9 @@ def test_what_cannot_be_measured_is_refused(run_dir: Path, tmp_path: Path, overr
     assert not list(tmp_path.iterdir())
 
 
-def test_images_of_other_classes_are_refused(
-    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_other_classes_are_refused(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.sources.digits.NAMES", tuple("abcdefghij"))
-    with pytest.raises(ValueError, match="the model knows the classes 0, 1, .* those of the data are a, b, "):
+    with pytest.raises(ValueError, match=r"the model knows the classes 0, 1, .* those of the data are a, b, "):
         measure(run_dir, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,9 @@ class Projected(nn.Module):
     distance = "FD"
     num_classes = 10
 
-    def __init__(self, num_features: int = 6) -> None:
+    def __init__(self, num_features: int = 6, class_names: Sequence[str] | None = None) -> None:
         super().__init__()
+        self.class_names = class_names
         self.num_features = num_features
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("directions", torch.randn(64, num_features, generator=generator) / 256)

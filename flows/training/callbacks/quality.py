@@ -18,7 +18,7 @@ from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
 from flows.training.quality.distances import check_enough, check_installed, distances
-from flows.training.quality.features import Features
+from flows.training.quality.features import Features, classifier_of
 from flows.training.quality.samples import accuracy, described_samples
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # at run time, `data` may be a package of the user
 class Quality(L.Callback):
     """Compare a few samples with the validation images, at every n-th validation and the last one.
 
-    Logs val/fd, val/kid, val/precision, val/recall and, if flow and features know the same classes, val/accuracy.
+    Logs val/fd, val/kid, val/precision, val/recall and, if the features tell the classes of the flow, val/accuracy.
     List this callback before weight averaging, so that it draws with the averaged weights.
 
     Args:
@@ -109,7 +109,7 @@ class Quality(L.Callback):
         samples = described_samples(Sampler(flow), self.features, seeds, self.batch_size, knobs=self.knobs, share=share)
         found: dict[str, Any] = distances(samples.features, self._real)._asdict()
         del found["kid_error"]
-        told = accuracy(samples, self.features)
+        told = accuracy(samples, classifier_of(self.features, trainer.datamodule))  # type: ignore[attr-defined]
         return found if told is None else found | {"accuracy": told}
 
     def _move(self, device: torch.device) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flows.training.quality.classifier import ConvClassifier
 from flows.training.quality.distances import check_installed
+
+if TYPE_CHECKING:  # at run time, `data` may be a package of the user
+    from data import ImageData
 
 FROZEN = Path(__file__).parent / "fashion_mnist.safetensors"
 """Weights of `FashionMNISTFeatures`. They never change, so that old and new distances can be compared."""
@@ -35,12 +38,23 @@ class Features(Protocol):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Features that can also tell classes."""
+    """Features that can also tell classes; `class_names`, if they have it, says which ones."""
 
     num_classes: int
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the most likely class for features `(B, F)`: int64 `(B,)`."""
+
+
+def classifier_of(features: Features, data: ImageData) -> Classifier | None:
+    """Return the features if they tell the classes of data that are set up, else None.
+
+    Features with `class_names` tell the classes of these names; others tell the classes of any data with as many.
+    """
+    if not isinstance(features, Classifier) or features.num_classes != data.num_classes:
+        return None
+    known = getattr(features, "class_names", None)
+    return features if known is None or list(known) == list(data.class_names or ()) else None
 
 
 class FashionMNISTFeatures(ConvClassifier):
@@ -51,6 +65,10 @@ class FashionMNISTFeatures(ConvClassifier):
     """
 
     distance = "FD"
+    class_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
 
     def __init__(self, weights: str | Path | None = FROZEN) -> None:
         super().__init__(channels=1, num_classes=10)

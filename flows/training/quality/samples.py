@@ -64,23 +64,19 @@ def joined(parts: Iterable[Described]) -> Described:
     return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels), torch.cat(images))
 
 
-def accuracy(described: Described, features: Features) -> float | None:
-    """Return the part of images whose features give the class that the images are meant to show.
+def accuracy(described: Described, classifier: Classifier | None) -> float | None:
+    """Return the part of images to which a classifier gives the class that they are meant to show.
 
-    None if the classes are not known, or if the features have no classes or different ones.
+    None if these classes are not known, or if there is no classifier of them (see `classifier_of`).
     """
-    labels = described.labels
-    if (
-        labels is None
-        or not isinstance(features, Classifier)
-        or not 0 <= labels.min() <= labels.max() < features.num_classes
-    ):
+    if described.labels is None or classifier is None:
         return None
-    told = torch.cat([features.classify(some.to(place_of(features))).cpu() for some in described.features.split(1000)])
-    return (told == labels).double().mean().item()
+    place = place_of(classifier)
+    told = torch.cat([classifier.classify(some.to(place)).cpu() for some in described.features.split(1000)])
+    return (told == described.labels).double().mean().item()
 
 
-def place_of(features: object) -> torch.device:
-    """Return the device that features are on."""
-    tensors = [*features.parameters(), *features.buffers()] if isinstance(features, nn.Module) else []
+def place_of(classifier: Classifier) -> torch.device:
+    """Return the device that a classifier is on."""
+    tensors = [*classifier.parameters(), *classifier.buffers()] if isinstance(classifier, nn.Module) else []
     return tensors[0].device if tensors else torch.device("cpu")

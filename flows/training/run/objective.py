@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from flows.arguments import choose
+from flows.training.quality.features import classifier_of
 
 if TYPE_CHECKING:
+    from data import ImageData
     from flows.training.callbacks.quality import Quality
 
 OBJECTIVES = {
@@ -20,13 +22,14 @@ OBJECTIVES = {
 """The fact of a summary that each objective is made from."""
 
 
-def check_objective(name: str, quality: Quality | None, num_classes: int | None) -> None:
+def check_objective(name: str, quality: Quality | None, num_classes: int | None, data: ImageData | None = None) -> None:
     """Check that a run will measure the value by which it is compared.
 
     Args:
         name: of the objective.
         quality: the callback that measures samples, if there is one.
         num_classes: of the flow, None without labels.
+        data: of the run, once they are set up.
 
     Raises:
         ValueError: if there is no such objective, or if the run does not measure it.
@@ -45,6 +48,11 @@ def check_objective(name: str, quality: Quality | None, num_classes: int | None)
             raise ValueError(
                 f"objective=classification_error needs features that tell the {num_classes} classes of the flow, and "
                 f"callbacks.quality.features know {known or 'none'}: take other features, or objective=fd"
+            )
+        if quality is not None and data is not None and classifier_of(quality.features, data) is None:
+            raise ValueError(
+                "objective=classification_error needs features that tell the classes of the data, and "
+                "callbacks.quality.features tell others: take other features, or objective=fd"
             )
 
 

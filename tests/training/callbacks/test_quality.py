@@ -46,6 +46,23 @@ def test_every_second_validation_and_the_last(tmp_path: Path) -> None:
     assert len(logged(tmp_path, "val/fd")) == 2 and not logged(tmp_path, "val/accuracy")
 
 
+OTHER_CLASSES = "+callbacks.quality.features.class_names=[a,b,c,d,e,f,g,h,i,j]"
+
+
+def test_features_of_other_classes_give_no_accuracy(tmp_path: Path) -> None:
+    run_training(tmp_path, *QUALITY, OTHER_CLASSES, "model.num_classes=10", "trainer.max_epochs=1", "test=false")
+    assert logged(tmp_path, "val/fd") and not logged(tmp_path, "val/accuracy")
+    assert "val_accuracy" not in read_summary(tmp_path / "summary.json")
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_runs_are_not_compared_by_other_classes(tmp_path: Path, check: bool) -> None:
+    told = ["model.num_classes=10", "objective=classification_error", f"check={check}"]
+    with pytest.raises(ValueError, match=r"tell the classes of the data, and callbacks\.quality\.features tell others"):
+        run_training(tmp_path, *QUALITY, OTHER_CLASSES, *told)
+    assert not (tmp_path / "metrics.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

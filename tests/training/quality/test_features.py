@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchvision import datasets
 
+from data import Digits, ImageData
+from data.sources.mnist import NAMES
 from flows.training import FashionMNISTFeatures, InceptionFeatures
-from flows.training.quality.features import FROZEN, Classifier, Features
+from flows.training.quality.features import FROZEN, Classifier, Features, classifier_of
 from tests.support.command_line import ROOT
+from tests.support.features import Projected
 
 
 def test_the_frozen_weights_are_those_of_the_docs() -> None:
@@ -29,6 +33,19 @@ def test_features_of_an_image_do_not_depend_on_the_others() -> None:
     torch.testing.assert_close(together[2:3], features(images[2:3]))
     assert features.classify(together).shape == (5,)
     assert not any(parameter.requires_grad for parameter in features.parameters())
+
+
+def test_features_tell_the_classes_that_have_their_names() -> None:
+    clothes = FashionMNISTFeatures(weights=None)
+    data = ImageData(source=Digits(), image_shape=(1, 28, 28), num_classes=10)
+    for names, told in (tuple(datasets.FashionMNIST.classes), True), (NAMES, False), (None, False):
+        data.class_names = names
+        assert (classifier_of(clothes, data) is clothes) is told
+        assert classifier_of(Projected(class_names=NAMES), data) is None or names == NAMES
+        assert classifier_of(unnamed := Projected(), data) is unnamed
+    for other in (None, 9):
+        data.num_classes = other
+        assert classifier_of(Projected(), data) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 28, 28)])
