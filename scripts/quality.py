@@ -29,6 +29,7 @@ from data.order import shuffled
 from flows import Sampler
 from flows.arguments import choose, require_positive
 from flows.check_inputs import check_seeds
+from flows.image_flow import ImageFlow
 from flows.training import (
     check_arguments,
     check_class_names,
@@ -46,8 +47,8 @@ from flows.training.knobs import Knobs, all_knobs
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Classifier, Features, classifier_of
-from flows.training.quality.nearest import nearest
-from flows.training.quality.samples import Described, accuracy, described_samples, joined
+from flows.training.quality.nearest import nearest, pixels
+from flows.training.quality.samples import Described, accuracy, described_samples, in_levels_of, joined
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
@@ -116,8 +117,8 @@ def measure(
         sampler = Sampler(flow.to(place))
         features = features.to(place) if isinstance(features, nn.Module) else features
         num_shown = num_columns**2
-        real = described(real_set, data, features, place, share, f"{split} images")
-        floor = described(Subset(train_set, some), data, features, place, share, "training images")
+        real = described(real_set, data, flow, features, share, f"{split} images")
+        floor = described(Subset(train_set, some), data, flow, features, share, "training images")
         drawn: dict[Knobs, list[Described]] = {}
         for knobs in settings:
             sets = [range(k * num_samples, (k + 1) * num_samples) for k in sample_seeds]
@@ -133,14 +134,16 @@ def measure(
     rows = {knobs: figures(sets, real, classifier) | knobs._asdict() for knobs, sets in drawn.items()}
     best = min(rows, key=lambda knobs: rows[knobs]["fd"])
     shown = drawn[best][0].images
-    rows_shown, gaps = nearest(shown[:num_columns], train_set, data.eval_batch_size)
+    search: Any = {"batch_size": data.eval_batch_size, "described": lambda images: pixels(in_levels_of(flow, images))}
+    rows_shown, gaps = nearest(shown[:num_columns], train_set, **search)
     neighbours = train_set[rows_shown.flatten().tolist()].images
-    _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, data.eval_batch_size)
+    _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, **search)
     folder.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(shown, num_columns), folder / "best.png")
     save_png(image_grid(torch.cat([shown[:num_columns], neighbours]), num_columns), folder / "nearest.png")
     result = {
         "ckpt": ckpt,
+        "num_bits": flow.dequantize.num_bits,
         "features": type(features).__name__,
         "distance": features.distance,
         "split": split,
@@ -162,13 +165,14 @@ def measure(
 
 
 def described(
-    images: ImageSet, data: ImageData, features: Features, device: torch.device, share: Share, name: str
+    images: ImageSet, data: ImageData, flow: ImageFlow, features: Features, share: Share, name: str
 ) -> Described:
-    """Return the features and labels of a set of real images."""
+    """Return the features and labels of a set of real images, in the grey levels of the flow."""
     loader = data.batches(images, share.rank, share.world_size)
     parts = []
-    for batch in track(on_device(loader, device), name, len(loader), **SHOWN):
-        parts.append(Described(features(batch.images).cpu(), batch.labels.cpu(), batch.images[:0].cpu().clone()))
+    for batch in track(on_device(loader, next(flow.parameters()).device), name, len(loader), **SHOWN):
+        found = features(in_levels_of(flow, batch.images))
+        parts.append(Described(found.cpu(), batch.labels.cpu(), batch.images[:0].cpu().clone()))
     return joined(share.gathered(parts))
 
 
@@ -200,10 +204,12 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append([what, *cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     seeds = ", ".join(map(str, result["sample_seeds"]))
+    levels = f" All images have {2**bits} grey levels, those of the flow." if (bits := result["num_bits"]) < 8 else ""
     return (
         f"{text}\n\n{result['samples']:,} samples per row (sample seeds {seeds}) and {result['training_images']:,} "
         f"training images, compared with {result['real_images']:,} {result['split']} images by {result['features']}. "
-        "The row of training images is the floor; its accuracy is that of the real images compared with.\n"
+        "The row of training images is the floor; its accuracy is that of the real images compared with."
+        f"{levels}\n"
     )
 
 

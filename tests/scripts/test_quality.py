@@ -11,8 +11,10 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data import Digits, ImageData
+from data.order import shuffled
 from flows.training import load_flow
 from flows.training.quality.distances import distances
+from flows.training.quality.nearest import pixels
 from scripts import quality
 from tests.support.features import Projected
 from tests.support.run import CONF, run_training
@@ -97,6 +99,21 @@ def test_flows_without_classes_have_no_accuracy(tmp_path: Path) -> None:
     run_training(tmp_path / "run", "trainer.max_epochs=1")
     found = measure(tmp_path / "run", tmp_path / "quality", "temperature=1")
     assert found["rows"][1]["accuracy"] is None and found["rows"][0]["accuracy"] is not None
+
+
+def test_real_images_get_the_grey_levels_of_the_flow(tmp_path: Path) -> None:
+    run_training(tmp_path / "run", "model.num_bits=2", "trainer.max_steps=5")
+    found = measure(tmp_path / "run", tmp_path / "out", "temperature=1", "num_columns=5")
+    data = ImageData(source=Digits(), image_shape=(1, 8, 8), num_val=200)
+    data.setup()
+    train, val = (images[list(range(len(images)))].images // 64 * 64 for images in (data.train_set, data.val_set))
+    features, samples = Projected(), load_flow(tmp_path / "run/best.safetensors").sample(range(50))
+    some = shuffled(len(train), "floor", 0)[:50]
+    for row, images in zip(found["rows"], (train[some], samples), strict=True):
+        assert row["fd"] == pytest.approx(distances(features(images), features(val)).fd, rel=1e-3)
+    gaps = torch.cdist(pixels(samples[:5]), pixels(train)).amin(1)
+    assert found["nearest_training_image"]["samples"] == pytest.approx(gaps.mean().item())
+    assert found["num_bits"] == 2 and "All images have 4 grey levels" in (tmp_path / "out/quality.md").read_text()
 
 
 def test_features_of_other_classes_give_no_accuracy(run_dir: Path, tmp_path: Path) -> None:

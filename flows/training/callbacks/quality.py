@@ -19,7 +19,7 @@ from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
 from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features, classifier_of
-from flows.training.quality.samples import accuracy, described_samples
+from flows.training.quality.samples import accuracy, described_samples, in_levels_of
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageData
@@ -78,17 +78,19 @@ class Quality(L.Callback):
         pl_module.flow.check_drawing(self.knobs.guidance)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Describe the validation images.
+        """Describe the validation images, in the grey levels of the flow.
 
         Raises:
             ValueError: if there are not more validation images than features.
         """
+        assert isinstance(pl_module, LitFlow)
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
         check_enough(len(data.val_set), self.features.num_features, "validation images")
         self._move(pl_module.device)
         with torch.no_grad():
             batches = on_device(data.batches(data.val_set), pl_module.device)
-            self._real = torch.cat([self.features(batch.images).cpu() for batch in batches])
+            real = (in_levels_of(pl_module.flow, batch.images) for batch in batches)
+            self._real = torch.cat([self.features(images).cpu() for images in real])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure during validation, when the model has the averaged weights."""

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.training import Quality, find_runs, read_summary
+from data import Digits, ImageData
+from flows.training import Quality, find_runs, load_flow, read_summary
+from flows.training.quality.distances import distances
 from scripts import collect
 from tests.support.features import Projected
 from tests.support.run import run_training
@@ -44,6 +46,16 @@ def test_every_second_validation_and_the_last(tmp_path: Path) -> None:
     told = ["callbacks.quality.every_n_validations=2", "trainer.max_epochs=3", "test=false"]
     run_training(tmp_path, *QUALITY, *told)
     assert len(logged(tmp_path, "val/fd")) == 2 and not logged(tmp_path, "val/accuracy")
+
+
+def test_validation_images_get_the_grey_levels_of_the_flow(tmp_path: Path) -> None:
+    run_training(tmp_path, *QUALITY, "model.num_bits=2", "trainer.max_epochs=1", "test=false")
+    data = ImageData(source=Digits(), image_shape=(1, 8, 8), num_val=200)
+    data.setup()
+    val = data.val_set[list(range(200))].images // 64 * 64
+    features, samples = Projected(), load_flow(tmp_path / "best.safetensors").sample(range(40))
+    expected = distances(features(samples), features(val)).fd
+    assert read_summary(tmp_path / "summary.json")["val_fd"] == pytest.approx(expected, rel=1e-3)
 
 
 OTHER_CLASSES = "+callbacks.quality.features.class_names=[a,b,c,d,e,f,g,h,i,j]"
