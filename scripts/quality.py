@@ -8,8 +8,9 @@ Examples:
     torchrun --nproc-per-node=8 scripts/quality.py ckpt=PATH      # eight processes, one per GPU, share the work
 
 The folder gets a table (quality.md), all figures (quality.json) and a plot (quality.png). It also gets samples at the
-best temperature (best.png), and samples with their nearest training images (nearest.png). Choose settings by validation
-images (split=val, the default). Read the test images once, for the final figure.
+best temperature (best.png), and samples with their nearest training images (nearest.png). An interrupted command goes
+on if it is given again. Choose settings by validation images (split=val, the default). Read the test images once, for
+the final figure.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from data.order import shuffled
 from flows import Sampler
 from flows.arguments import choose, require_positive
 from flows.check_inputs import check_seeds
+from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from flows.training import (
     check_arguments,
@@ -48,7 +50,17 @@ from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Classifier, Features, classifier_of
 from flows.training.quality.nearest import nearest, pixels
-from flows.training.quality.samples import Described, accuracy, described_samples, in_levels_of, joined
+from flows.training.quality.samples import (
+    Described,
+    accuracy,
+    described_samples,
+    drawn,
+    in_batches,
+    in_levels_of,
+    joined,
+)
+from flows.training.quality.so_far import SoFar, make_folder, read_so_far, write_so_far, write_whole
+from flows.training.run.provenance import describe_data
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
@@ -63,7 +75,9 @@ def main(cfg: DictConfig) -> None:
     for key in ("data", "features", "data_root", "imports"):
         del arguments[key]
     check_arguments(measure, arguments)
-    measure(data=instantiate(cfg.data), features=instantiate(cfg.features), **arguments)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    made_from = {"data": describe_data(config["data"]), "features": config["features"]}
+    measure(data=instantiate(cfg.data), features=instantiate(cfg.features), made_from=made_from, **arguments)
 
 
 @torch.no_grad()
@@ -71,6 +85,7 @@ def measure(
     *,
     data: ImageData,
     features: Features,
+    made_from: dict[str, Any],
     ckpt: str,
     temperature: float | Sequence[float],
     guidance: float | Sequence[float],
@@ -84,7 +99,10 @@ def measure(
     device: str,
     seed: int,
 ) -> None:
-    """Write tables and pictures into `out`, and print the table; see conf/quality.yaml for the arguments."""
+    """Write tables and pictures into `out`, and print the table; see conf/quality.yaml for the arguments.
+
+    `made_from` says as plain data from what `data` and `features` are made.
+    """
     require_positive(num_samples=num_samples, num_columns=num_columns, batch_size=batch_size)
     settings = all_knobs(temperature, guidance, level_temperature)
     if not sample_seeds or len({*sample_seeds}) < len(sample_seeds):
@@ -113,32 +131,39 @@ def measure(
     check_enough(len(real_set), features.num_features, f"{split} images")
     check_enough(len(some), features.num_features, "training images")
 
+    unfinished = folder / "quality.partial.json"
+    depends_on = {**made_from, "flow": fingerprint(flow), "split": split, "num_samples": num_samples}
+    classifier = classifier_of(features, data)
     with shared() as share:
+        so_far: SoFar = {}
+        if share.is_first:
+            make_folder(folder)
+            so_far = read_so_far(unfinished, depends_on)
+        (so_far,) = share.gathered([so_far] if share.is_first else [])
         sampler = Sampler(flow.to(place))
         features = features.to(place) if isinstance(features, nn.Module) else features
-        num_shown = num_columns**2
         real = described(real_set, data, flow, features, share, f"{split} images")
         floor = described(Subset(train_set, some), data, flow, features, share, "training images")
-        drawn: dict[Knobs, list[Described]] = {}
-        for knobs in settings:
-            sets = [range(k * num_samples, (k + 1) * num_samples) for k in sample_seeds]
-            drawn[knobs] = [
-                described_samples(sampler, features, seeds, batch_size, knobs=knobs, num_shown=num_shown, share=share)
-                for seeds in track(sets, str(knobs), **SHOWN)
-            ]
+        missing = [(knobs, k) for knobs in settings for k in sample_seeds if (knobs, k) not in so_far]
+        for knobs, k in track(missing, "sets of samples", **SHOWN):
+            seeds = range(k * num_samples, (k + 1) * num_samples)
+            samples = described_samples(sampler, features, seeds, batch_size, knobs=knobs, share=share)
+            if share.is_first:
+                so_far[knobs, k] = figures(samples, real, classifier)
+                write_so_far(unfinished, depends_on, so_far)
     if not share.is_first:
         return
 
-    classifier = classifier_of(features, data)
-    floor_row = figures([floor], real, classifier) | {"temperature": None, "accuracy": accuracy(real, classifier)}
-    rows = {knobs: figures(sets, real, classifier) | knobs._asdict() for knobs, sets in drawn.items()}
+    floor_row = means([figures(floor, real, classifier) | {"accuracy": accuracy(real, classifier)}])
+    rows = {knobs: means([so_far[knobs, k] for k in sample_seeds]) | knobs._asdict() for knobs in settings}
     best = min(rows, key=lambda knobs: rows[knobs]["fd"])
-    shown = drawn[best][0].images
+    first = sample_seeds[0] * num_samples
+    seeds = range(first, first + min(num_columns**2, num_samples))
+    shown = torch.cat([drawn(sampler, some, best)[0].cpu() for some in in_batches(seeds, batch_size)])
     search: Any = {"batch_size": data.eval_batch_size, "described": lambda images: pixels(in_levels_of(flow, images))}
     rows_shown, gaps = nearest(shown[:num_columns], train_set, **search)
     neighbours = train_set[rows_shown.flatten().tolist()].images
     _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, **search)
-    folder.mkdir(parents=True, exist_ok=True)
     save_png(image_grid(shown, num_columns), folder / "best.png")
     save_png(image_grid(torch.cat([shown[:num_columns], neighbours]), num_columns), folder / "nearest.png")
     result = {
@@ -153,12 +178,13 @@ def measure(
         "sample_seeds": list(sample_seeds),
         "best": best._asdict(),
         "nearest_training_image": {"samples": gaps.mean().item(), f"{split} images": usual.mean().item()},
-        "rows": [floor_row, *rows.values()],
+        "rows": [floor_row | {"temperature": None}, *rows.values()],
     }
-    (folder / "quality.json").write_text(to_json(result) + "\n")
     table = markdown(result)
     (folder / "quality.md").write_text(table)
     plot(result, folder / "quality.png")
+    write_whole(folder / "quality.json", to_json(result) + "\n")
+    unfinished.unlink(missing_ok=True)
     print(table)
     print(f"{folder}/best.png: samples at {best}, the best by {features.distance}")
     print(f"{folder}/nearest.png: samples above the training images that are nearest to them")
@@ -171,16 +197,17 @@ def described(
     loader = data.batches(images, share.rank, share.world_size)
     parts = []
     for batch in track(on_device(loader, next(flow.parameters()).device), name, len(loader), **SHOWN):
-        found = features(in_levels_of(flow, batch.images))
-        parts.append(Described(found.cpu(), batch.labels.cpu(), batch.images[:0].cpu().clone()))
+        parts.append(Described(features(in_levels_of(flow, batch.images)).cpu(), batch.labels.cpu()))
     return joined(share.gathered(parts))
 
 
-def figures(sets: Sequence[Described], real: Described, classifier: Classifier | None) -> dict[str, Any]:
-    """Return one row of the table, for sets of images that were drawn in the same way: means, and the spread of FD."""
-    found: list[dict[str, Any]] = [
-        distances(one.features, real.features)._asdict() | {"accuracy": accuracy(one, classifier)} for one in sets
-    ]
+def figures(images: Described, real: Described, classifier: Classifier | None) -> dict[str, Any]:
+    """Return the figures of a set of images."""
+    return distances(images.features, real.features)._asdict() | {"accuracy": accuracy(images, classifier)}
+
+
+def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one row of the table, from the figures of sets that were drawn in the same way, with the spread of FD."""
     row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
     return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
 

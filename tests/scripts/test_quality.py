@@ -12,9 +12,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from data import Digits, ImageData
 from data.order import shuffled
-from flows.training import load_flow
+from flows import Sampler
+from flows.training import load_flow, save_flow
 from flows.training.quality.distances import distances
+from flows.training.quality.features import Features
 from flows.training.quality.nearest import pixels
+from flows.training.quality.samples import Described, described_samples
 from scripts import quality
 from tests.support.features import Projected
 from tests.support.run import CONF, run_training
@@ -151,6 +154,77 @@ def test_images_of_other_classes_are_refused(run_dir: Path, tmp_path: Path, monk
     with pytest.raises(ValueError, match=r"the model knows the classes 0, 1, .* those of the data are a, b, "):
         measure(run_dir, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(quality, "described", pytest.fail)
+    with pytest.raises(OSError, match=r"out=\S+file\S* cannot be a folder for results \(.+\): give another path"):
+        measure(run_dir, tmp_path / place)
+
+
+SEVERAL = ["temperature=[0.5,1]", "level_temperature=[1,0.5]", "sample_seeds=[0,2]"]
+
+
+@pytest.fixture
+def interrupted(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a command that was interrupted at the last of four sets of samples."""
+    left = 3
+
+    def three(*args: Any, **kwargs: Any) -> Described:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return described_samples(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(quality, "described_samples", three)
+        measure(run_dir, tmp_path / "interrupted", *SEVERAL)
+    return tmp_path / "interrupted"
+
+
+def test_an_interrupted_command_goes_on(
+    run_dir: Path, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def noted(sampler: Sampler, features: Features, seeds: range, *args: Any, **kwargs: Any) -> Described:
+        drawn.append((kwargs["knobs"].temperature, seeds.start))
+        return described_samples(sampler, features, seeds, *args, **kwargs)
+
+    whole = measure(run_dir, tmp_path / "whole", *SEVERAL)
+    monkeypatch.setattr(quality, "described_samples", noted)
+    assert measure(run_dir, interrupted, *SEVERAL) == whole
+    assert drawn == [(1, 100)]
+    assert {path.name for path in interrupted.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+    with pytest.raises(FileExistsError, match="holds figures already"):
+        measure(run_dir, interrupted, *SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ("num_samples=40", "num_samples"),
+        ("split=test", "split"),
+        ("data.num_val=100", "data"),
+        ("+features.num_features=5", "features"),
+        ("ckpt=OTHER", "flow"),
+    ],
+)
+def test_a_command_with_other_settings_does_not_go_on(
+    run_dir: Path, interrupted: Path, tmp_path: Path, changed: str, names: str
+) -> None:
+    flow = load_flow(run_dir / "best.safetensors")
+    next(flow.parameters()).data.add_(1)
+    save_flow(flow, tmp_path / "other.safetensors")
+    before = (interrupted / "quality.partial.json").read_text()
+    with pytest.raises(FileExistsError, match=rf"quality\.partial\.json .*other settings \({names}\): give another"):
+        measure(run_dir, interrupted, *SEVERAL, changed.replace("OTHER", f"{tmp_path}/other.safetensors"))
+    assert (interrupted / "quality.partial.json").read_text() == before
 
 
 def test_figures_are_not_overwritten(run_dir: Path, tmp_path: Path) -> None:

@@ -22,8 +22,6 @@ class Described(NamedTuple):
     """`(N, F)`."""
     labels: Tensor | None
     """int64 `(N,)`, the classes that the images are meant to show; None if the classes are not known."""
-    images: Tensor
-    """The first few of the images, uint8 `(n, C, H, W)`."""
 
 
 def described_samples(
@@ -33,10 +31,9 @@ def described_samples(
     batch_size: int,
     *,
     knobs: Knobs,
-    num_shown: int = 0,
     share: Share | None = None,
 ) -> Described:
-    """Draw the samples of some seeds, and describe them on the CPU; a flow with classes draws its classes in turn.
+    """Draw the samples of some seeds as `drawn` does, and describe them on the CPU.
 
     Args:
         sampler: of the flow.
@@ -44,25 +41,33 @@ def described_samples(
         seeds: one per sample.
         batch_size: samples drawn at once.
         knobs: how the samples are drawn.
-        num_shown: how many images to keep.
         share: the part of this process, if several processes share the work.
     """
     share = share or Share()
-    flow = sampler.flow
-    device = next(flow.parameters()).device
     parts = []
-    for some in share.of([seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]):
-        labels = None if flow.num_classes is None else torch.tensor(some) % flow.num_classes
-        images = sampler.sample(some, label=None if labels is None else labels.to(device), **knobs._asdict())
-        kept = images[: max(0, num_shown - (some.start - seeds.start))]
-        parts.append(Described(features(images).cpu(), labels, kept.cpu().clone()))
+    for some in share.of(in_batches(seeds, batch_size)):
+        images, labels = drawn(sampler, some, knobs)
+        parts.append(Described(features(images).cpu(), labels))
     return joined(share.gathered(parts))
+
+
+def drawn(sampler: Sampler, seeds: range, knobs: Knobs) -> tuple[Tensor, Tensor | None]:
+    """Draw one batch, a sample for each seed, and return it with its classes; a flow draws its classes in turn."""
+    flow = sampler.flow
+    labels = None if flow.num_classes is None else torch.tensor(seeds) % flow.num_classes
+    told = None if labels is None else labels.to(next(flow.parameters()).device)
+    return sampler.sample(seeds, label=told, **knobs._asdict()), labels
+
+
+def in_batches(seeds: range, batch_size: int) -> list[range]:
+    """Return seeds in batches; the last one may be smaller."""
+    return [seeds[start : start + batch_size] for start in range(0, len(seeds), batch_size)]
 
 
 def joined(parts: Iterable[Described]) -> Described:
     """Join sets of images into one set."""
-    features, labels, images = zip(*parts, strict=True)
-    return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels), torch.cat(images))
+    features, labels = zip(*parts, strict=True)
+    return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels))
 
 
 def in_levels_of(flow: ImageFlow, images: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from flows.training.machine.sharing import Share
+from flows.training.quality.so_far import write_so_far
 from scripts import evaluate, quality
 from tests.support.command_line import ROOT
 from tests.support.run import CONF, run_training
@@ -74,3 +76,23 @@ def test_figures_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None
             assert other[name] == (None if value is None else pytest.approx(value, rel=1e-4)), name
     assert pictures(tmp_path / "quality-1").keys() == pictures(tmp_path / "quality-2").keys()
     assert pictures(tmp_path / "quality-1")[Path("best.png")] == pictures(tmp_path / "quality-2")[Path("best.png")]
+
+
+@pytest.mark.ranks
+def test_processes_go_on_where_one_was_interrupted(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [f"ckpt={run_dir}/best.safetensors", "data=digits", "device=cpu", "num_samples=60", f"out={tmp_path}/out"]
+    told += ["temperature=[0.7,1]", "features={_target_: tests.support.features.Projected}"]
+
+    def interrupt(*args: Any) -> None:
+        write_so_far(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quality, "write_so_far", interrupt)
+    with initialize_config_dir(CONF, version_base="1.3"), pytest.raises(KeyboardInterrupt):
+        quality.main(compose("quality", told))
+    (stored,) = json.loads((tmp_path / "out/quality.partial.json").read_text())["sets"]
+    call(tmp_path, 2, str(ROOT / "scripts/quality.py"), *told)
+    _, row, _ = json.loads((tmp_path / "out/quality.json").read_text())["rows"]
+    assert row["fd"] == stored["figures"]["fd"]
