@@ -51,6 +51,7 @@ class Emoji:
         Raises:
             ModuleNotFoundError: if fontTools is not installed.
             RuntimeError: if the font cannot be downloaded; the message says which file to put where.
+            ValueError: if the font in the folder is damaged, or of another kind.
         """
         if not self.pictures.exists():
             self.root.mkdir(parents=True, exist_ok=True)
@@ -90,17 +91,29 @@ class Emoji:
         logger.info("%d emoji were written into %s", count, self.pictures)
 
 
-def bitmaps(font: Path) -> Iterator[tuple[str, bytes]]:
+def bitmaps(font: Path) -> list[tuple[str, bytes]]:
     """Return all different pictures of a bitmap font: for each, the name of its group and the PNG.
 
     Raises:
         ModuleNotFoundError: if fontTools is not installed.
+        ValueError: if the font is damaged, or of another kind.
     """
     try:
         from fontTools.ttLib import TTFont
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("the emoji are read out of their font by fontTools: pip install fonttools") from error
-    tables = TTFont(font)
+    try:
+        return [*different_pictures(TTFont(font))]
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can raise any error in fontTools
+        raise ValueError(
+            f"{font} is no bitmap font (CBDT), or it is damaged: put {FONT} of Debian's {PACKAGE} there, or remove it"
+        ) from error
+
+
+def different_pictures(tables: Any) -> Iterator[tuple[str, bytes]]:
+    """Go through the pictures of a font, each of them once: the name of its group and the PNG."""
     sequences = code_points(tables)
     seen = set()
     (strike,) = tables["CBDT"].strikeData

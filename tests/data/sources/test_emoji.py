@@ -1,5 +1,6 @@
 """Emoji: pictures out of a bitmap font, variants of one kept together."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,25 @@ def test_a_font_out_of_reach_says_what_to_put_where(tmp_path: Path, monkeypatch:
     with pytest.raises(RuntimeError, match=r"no apt here\): put NotoColorEmoji.ttf, .*, into .*emoji by hand"):
         Emoji(str(tmp_path / "emoji"), [3, 8, 8], str(tmp_path)).prepare()
     assert not (tmp_path / "emoji/pictures").exists()
+
+
+def outlines(path: Path) -> None:
+    """Write a font that has no bitmaps."""
+    builder = FontBuilder(1024, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "a"])
+    builder.setupCharacterMap({ord("a"): "a"})
+    builder.addOpenTypeFeatures("feature ccmp { sub a by a; } ccmp;")
+    builder.font.save(path)
+
+
+@pytest.mark.parametrize("write", [outlines, lambda path: path.write_bytes(b"damaged")], ids=["outlines", "damaged"])
+def test_a_font_without_bitmaps_says_what_to_put_there(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    font = tmp_path / "emoji" / data.sources.emoji.FONT
+    font.parent.mkdir()
+    write(font)
+    with pytest.raises(ValueError, match=r"NotoColorEmoji.ttf is no bitmap font \(CBDT\).* Debian's .* or remove it"):
+        Emoji(str(font.parent), [3, 8, 8], str(tmp_path)).prepare()
+    assert not (font.parent / "pictures").exists()
 
 
 def test_without_groups_a_split_is_as_it_always_was() -> None:
