@@ -12,6 +12,7 @@ Examples:
 
 import csv
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,12 @@ def evaluate(
         if num_draws > 1:
             draws = bits_per_dim(log_probs.double(), flow.num_dims)
             columns[f"{prefix}error_over_draws"] = draws.std(0) / num_draws**0.5
-    if per_image is not None:
-        write_rows(Path(per_image), images, columns)
+    warn_of_nonfinite(images, columns)
     print(to_json(result))
     if out is not None:
         Path(out).write_text(to_json(result) + "\n")
+    if per_image is not None:
+        write_rows(Path(per_image), images, columns)
 
 
 def check_file(name: str, told: str | None, ending: str) -> None:
@@ -139,7 +141,7 @@ def check_file(name: str, told: str | None, ending: str) -> None:
 
     Raises:
         ValueError: if it has another ending than its content.
-        OSError: if there is no such folder, or if it cannot be written.
+        OSError: if there is no such folder, if it cannot be written, or if the file is there already.
     """
     if told is None:
         return
@@ -148,7 +150,9 @@ def check_file(name: str, told: str | None, ending: str) -> None:
         raise ValueError(f"{name}={told} would hold {ending[1:].upper()}: give it a name that ends in {ending}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name}={told}: there is no folder {path.parent}: make it, or give another path")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.exists():
+        raise FileExistsError(f"{name}={told} holds a result already: give another path, or remove it")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"{name}={told} cannot be written there: give another path")
 
 
@@ -171,10 +175,23 @@ def labels(flow: ImageFlow, batch: Batch, without_labels: bool) -> dict[str, Ten
     return found
 
 
+def warn_of_nonfinite(images: ImageSet, columns: dict[str, Tensor]) -> None:
+    """Say on standard error how many images have a value that is not finite, and which is the first of them."""
+    finite = torch.stack([values.double() for values in columns.values()]).isfinite().all(0)
+    rows = (~finite).nonzero().flatten().tolist()
+    if rows:
+        print(
+            f"warning: bits/dim is not finite for {len(rows)} of {len(images)} images, the first is "
+            f"{images.name(rows[0]) or f'row {rows[0]}'}: the flow maps them out of range; train it with "
+            "model.input_limit or a lower optimizer.lr",
+            file=sys.stderr,
+        )
+
+
 def write_rows(path: Path, images: ImageSet, columns: dict[str, Tensor]) -> None:
     """Write one row per image: its row in the set, its file if it has one, its label if it has one, and the results."""
     partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "file", "label", *columns])
         for row, (label, *values) in enumerate(zip(images.labels.tolist(), *columns.values(), strict=True)):

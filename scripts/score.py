@@ -147,7 +147,7 @@ def codec_bits(images: ImageSet, codec: str, name: str) -> Tensor:
 
 def write_scores(path: Path, sets: dict[str, ImageSet], scores: dict[str, dict[str, Tensor]]) -> None:
     """Write one row per image."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["side", "index", "file", *scores["inside"]])
         for side, columns in scores.items():

@@ -1,10 +1,14 @@
 """scripts/evaluate.py: the same number as the run that made the checkpoint, and a tighter bound under its own name."""
 
 import csv
+import errno
 import json
+import math
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +32,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_evaluate(run_dir: Path, *overrides: str) -> dict[str, float]:
     out = run_dir / "evaluation.json"
+    out.unlink(missing_ok=True)
     with initialize_config_dir(CONF, version_base="1.3"):
         evaluate.main(
             compose("evaluate", [f"ckpt={run_dir}/best.safetensors", "data=digits", f"out={out}", *overrides])
@@ -113,22 +118,24 @@ def grey_pictures(folder: Path, number: int) -> list[Path]:
     return paths
 
 
+def folder_of(place: Path) -> list[str]:
+    """Return the settings that evaluate all images of the folder `mine`."""
+    return [
+        "data=image_folder",
+        f"data.source.root={place}/mine",
+        f"data.source.index_dir={place}/index",
+        "data.image_shape=[1,8,8]",
+        "data.num_workers=0",
+        "split=all",
+    ]
+
+
 @pytest.mark.parametrize("number", [1, 5])
 @pytest.mark.parametrize("in_memory", ["true", "false"])
 def test_a_folder_is_scored_as_it_is(run_dir: Path, tmp_path: Path, number: int, in_memory: str) -> None:
     paths = grey_pictures(tmp_path / "mine", number)
     table = tmp_path / "scores.csv"
-    result = run_evaluate(
-        run_dir,
-        "data=image_folder",
-        f"data.source.root={tmp_path}/mine",
-        f"data.source.index_dir={tmp_path}/index",
-        f"data.source.in_memory={in_memory}",
-        "data.image_shape=[1,8,8]",
-        "data.num_workers=0",
-        "split=all",
-        f"per_image={table}",
-    )
+    result = run_evaluate(run_dir, *folder_of(tmp_path), f"data.source.in_memory={in_memory}", f"per_image={table}")
     assert result["images"] == number
     assert [row["file"] for row in rows(table)] == sorted(map(str, paths))
     assert all(row["label"] == "" for row in rows(table))
@@ -162,6 +169,62 @@ def test_files_that_cannot_be_written_are_named_before_the_work(
     monkeypatch.setattr(evaluate, "load_flow", pytest.fail)
     with pytest.raises((ValueError, OSError), match=message):
         run_evaluate(run_dir, override.format(tmp_path))
+
+
+@pytest.mark.parametrize("key", ["out", "per_image"])
+def test_a_result_is_not_overwritten(run_dir: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / {"out": "result.json", "per_image": "scores.csv"}[key]
+    path.write_text("before")
+    monkeypatch.setattr(evaluate, "load_flow", pytest.fail)
+    with pytest.raises(FileExistsError, match=rf"{key}=.* holds a result already: give another path, or remove it"):
+        run_evaluate(run_dir, f"{key}={path}")
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("key", ["out", "per_image"])
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(
+    run_dir: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "load_flow", pytest.fail)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(PermissionError, match=rf"{key}=.* cannot be written there: give another path"):
+        run_evaluate(run_dir, f"{key}={tmp_path}/{'result.json' if key == 'out' else 'scores.csv'}")
+
+
+def test_the_result_is_there_if_the_rows_cannot_be_written(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "write_rows", full)
+    out = tmp_path / "result.json"
+    with pytest.raises(OSError, match="No space left"):
+        run_evaluate(run_dir, f"out={out}", f"per_image={tmp_path}/scores.csv")
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+
+
+def test_names_that_are_no_text_are_kept(run_dir: Path, tmp_path: Path) -> None:
+    (path,) = grey_pictures(tmp_path / "mine", 1)
+    path.rename(path.parent / os.fsdecode(b"a\xff.png"))
+    run_evaluate(run_dir, *folder_of(tmp_path), f"per_image={tmp_path}/scores.csv")
+    assert b"/mine/a\xff.png," in (tmp_path / "scores.csv").read_bytes()
+
+
+def test_images_that_are_not_finite_are_counted_and_the_first_is_named(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def out_of_range(*arguments: Any, **settings: Any) -> torch.Tensor:
+        return draw_log_probs(*arguments, **settings).index_fill(1, torch.tensor([1, 3]), -math.inf)
+
+    run_evaluate(run_dir)
+    assert "not finite" not in capsys.readouterr().err
+    monkeypatch.setattr(evaluate, "draw_log_probs", out_of_range)
+    assert run_evaluate(run_dir, "data.eval_batch_size=297")["bits_per_dim"] is None
+    assert "bits/dim is not finite for 2 of 297 images, the first is row 1: " in capsys.readouterr().err
+    paths = sorted(grey_pictures(tmp_path / "mine", 5))
+    run_evaluate(run_dir, *folder_of(tmp_path))
+    assert f"for 2 of 5 images, the first is {paths[1]}: the flow maps them out of range" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from data import TensorImages
 from scripts import score
 from scripts.detection import areas, detection
 from tests.support.run import CONF, run_training
@@ -70,6 +72,14 @@ def test_validation_images_are_compared_with_validation_images(run_dir: Path, tm
         rows = [[row["side"], row["bits/dim"]] for row in csv.DictReader(file)]
     inside, outside = ([bits for side, bits in rows if side == name] for name in score.SIDES)
     assert inside == outside and len(inside) == 200
+
+
+def test_names_that_are_no_text_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.png")
+    images = TensorImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.tensor([-1]), names=[name])
+    scores = {side: {"bits/dim": torch.ones(1)} for side in score.SIDES}
+    score.write_scores(tmp_path / "scores.csv", dict.fromkeys(score.SIDES, images), scores)
+    assert b"inside,0,a\xff.png,1" in (tmp_path / "scores.csv").read_bytes()
 
 
 def test_areas_are_those_of_all_pairs() -> None:
