@@ -5,6 +5,7 @@ Examples:
     python sample.py ckpt=outputs/mine/best.safetensors
     python sample.py ckpt=PATH 'temperature=[0,0.5,0.7,1]'          # one row per temperature, all with the same seeds
     python sample.py ckpt=PATH num_samples=50000 temperature=0.7    # writes folders of 1,000 images
+    python sample.py ckpt=PATH num_samples=50000 temperature=0.7 out=many   # goes on if it was interrupted
     srun python sample.py ckpt=PATH num_samples=50000 temperature=0.7   # shared by the tasks of a SLURM job
     python sample.py ckpt=PATH label=3                              # for a class-conditional flow
     python sample.py ckpt=PATH 'guidance=[0,1,2]' temperature=1     # for a flow that was trained with label dropout
@@ -12,9 +13,12 @@ Examples:
     python sample.py ckpt=PATH condition=small                      # for a flow that is given images: a folder of them
 """
 
+import os
 import sys
 from collections.abc import Sequence
-from itertools import count
+from contextlib import nullcontext
+from hashlib import sha256
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ try:
     from flows import Sampler
     from flows.arguments import require_positive
     from flows.check_inputs import check_seeds
+    from flows.fingerprint import fingerprint
     from flows.image_flow import ImageFlow
     from flows.provenance import Provenance
     from flows.training import (
@@ -41,9 +46,10 @@ try:
         save_png,
         set_tf32,
     )
-    from flows.training.grid import check_channels, enlarged, with_names
+    from flows.training.grid import check_channels, enlarged, read_pngs, with_names
     from flows.training.knobs import all_knobs
     from flows.training.machine.sharing import shared
+    from flows.training.unfinished import check_same, hold_unfinished, is_unfinished
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error}: in the folder of sample.py, run {sys.executable} -m pip install --editable '.[train]'")
 
@@ -85,14 +91,18 @@ def draw(
     device: str,
     batch_size: int,
 ) -> None:
-    """Write `OUT/grid.png` and `OUT/KNOBS/SHARD/SEED.png`; see conf/sample.yaml for the arguments."""
+    """Write `OUT/grid.png` and `OUT/KNOBS/SHARD/SEED.png`; see conf/sample.yaml for the arguments.
+
+    If the same command was interrupted in this folder, draw the batches that are not all there.
+    """
     require_positive(batch_size=batch_size)
     several = isinstance(temperature, list) or isinstance(guidance, list) or condition is not None
     seeds = seeds_from(seed, num_samples)
-    place, out = pick_device(device), fresh_folder() if out is None else out
-    grid = Path(out) / "grid.png"
-    folders = {knobs: Path(out) / knobs.folder for knobs in all_knobs(temperature, guidance, level_temperature)}
-    for path in folders.values() if images else [grid]:
+    place, home = pick_device(device), Path(fresh_folder() if out is None else out)
+    grid = home / "grid.png"
+    folders = {knobs: home / knobs.folder for knobs in all_knobs(temperature, guidance, level_temperature)}
+    goes_on = images and is_unfinished(home)
+    for path in [grid] if goes_on else [grid, *folders.values()]:
         if path.exists():
             raise FileExistsError(f"{path} holds samples already: give another folder by out=, or remove it")
 
@@ -115,43 +125,63 @@ def draw(
     of_classes = seeds if label is None else range(len(seeds))
     first_row = in_turn(conditions, seeds[:columns], torch.device("cpu"))
     shown = [] if first_row is None else [enlarged(first_row, flow.image_shape)]
+    settings = {
+        "ckpt": fingerprint(flow),
+        "temperature": temperature,
+        "guidance": guidance,
+        "level_temperature": level_temperature,
+        "num_samples": len(seeds),
+        "seed": seed,
+        "label": label,
+        "condition": None if conditions is None else sha256(conditions.numpy().tobytes()).hexdigest(),
+        "parallel": parallel,
+        "batch_size": batch_size,
+    }
+    if goes_on:
+        check_same(home, settings)
     batches = [range(start, min(start + batch_size, len(seeds))) for start in range(0, len(seeds), batch_size)]
-    with shared() as share:
+    with shared() as share, hold_unfinished(home, settings) if images and share.is_first else nullcontext():
+        share.wait()
         sampler = Sampler(flow.to(place), parallel)
         for knobs, folder in folders.items():
             told = track(share.of(batches), str(knobs), console=Console(stderr=True), transient=True)
             first = []
             for some in told:
                 chosen = seeds[some.start : some.stop]
-                drawn = sampler.sample(
-                    chosen,
-                    label=in_turn(classes, of_classes[some.start : some.stop], place),
-                    condition=in_turn(conditions, chosen, place),
-                    **knobs._asdict(),
-                ).cpu()
-                for image_seed, image in zip(chosen, drawn, strict=True):
-                    if images:
-                        save_png(image, folder / f"{image_seed // SHARD * SHARD:08d}" / f"{image_seed:08d}.png")
+                paths = [folder / f"{one // SHARD * SHARD:08d}" / f"{one:08d}.png" for one in chosen]
+                drawn = read_pngs(paths) if goes_on else None
+                if drawn is None:
+                    drawn = sampler.sample(
+                        chosen,
+                        label=in_turn(classes, of_classes[some.start : some.stop], place),
+                        condition=in_turn(conditions, chosen, place),
+                        **knobs._asdict(),
+                    ).cpu()
+                    for image, path in zip(drawn, paths, strict=True):
+                        if images:
+                            save_png(image, path)
                 first.append(drawn[: max(0, num_shown - some.start)].clone())  # a copy, to free the rest
             shown += share.gathered(first)
-    if not share.is_first:
-        return
-    names = names_of(in_turn(classes, of_classes[:columns], torch.device("cpu")), provenance)
-    one_class_each = classes is not None and (several or num_shown == columns or columns % len(classes) == 0)
-    rows = [*([] if conditions is None else ["conditions"]), *map(str, folders)]
-    picture = image_grid(torch.cat(shown), columns)
-    save_png(with_names(picture, names if one_class_each else [], rows if several else []), grid)
+        if not share.is_first:
+            return
+        rows = [*([] if conditions is None else ["conditions"]), *map(str, folders)]
+        names = names_of_columns(in_turn(classes, of_classes[:num_shown], torch.device("cpu")), columns, provenance)
+        save_png(with_names(image_grid(torch.cat(shown), columns), names, rows if several else []), grid)
     print(f"{grid}: {'one row each: ' if several else ''}{'; '.join(rows)}")
     if images:
-        print(f"{out}/temperature-*/: {len(seeds):,} images each, named by their seeds")
+        print(f"{home}/temperature-*/: {len(seeds):,} images each, named by their seeds")
 
 
 def fresh_folder() -> str:
     """Return `samples`, or, if it is there already, the first of `samples-2`, `samples-3` and so on that is not."""
     names = (FOLDER if number == 1 else f"{FOLDER}-{number}" for number in count(1))
-    fresh = next(name for name in names if not Path(name).exists())
-    if fresh != FOLDER and is_first_rank():
+    there = [*takewhile(os.path.exists, names)]
+    fresh = f"{FOLDER}-{len(there) + 1}" if there else FOLDER
+    if there and is_first_rank():
         print(f"{FOLDER} is there already: this goes into {fresh}")
+        for name in there:
+            if is_unfinished(Path(name)):
+                print(f"{name} is unfinished: add out={name} to the command that began it to go on")
     return fresh
 
 
@@ -199,11 +229,21 @@ def classes_from(flow: ImageFlow, label: int | list[int] | None) -> Tensor | Non
     return torch.tensor(classes)
 
 
-def names_of(classes: Tensor | None, provenance: Provenance | None) -> list[str]:
-    """Return the names of classes, as far as the file of the flow knows them, else their numbers."""
+def names_of_columns(classes: Tensor | None, num_columns: int, provenance: Provenance | None) -> list[str]:
+    """Return a name for each column of a grid: that of the class which all its images show.
+
+    Without classes, or if a column shows several of them, there are no names. A class has a number for a name if the
+    file of the flow knows no other.
+
+    Args:
+        classes: those of the images of the grid.
+        num_columns: number of columns.
+        provenance: what the file of the flow knows.
+    """
+    if classes is None or not torch.equal(classes, classes[torch.arange(len(classes)) % num_columns]):
+        return []
     known = None if provenance is None else provenance.class_names
-    numbers = [] if classes is None else classes.tolist()
-    return [str(number) if known is None else known[number] for number in numbers]
+    return [str(number) if known is None else known[number] for number in classes[:num_columns].tolist()]
 
 
 def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:

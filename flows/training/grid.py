@@ -1,5 +1,6 @@
 """Images as one picture."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def check_channels(num_channels: int) -> None:
 
 
 def save_png(picture: Tensor, path: str | Path) -> None:
-    """Write a uint8 picture `(C, H, W)`, C 1 or 3, and make its folder if needed.
+    """Write a uint8 picture `(C, H, W)`, C 1 or 3, as a complete PNG file or none, and make its folder if needed.
 
     Raises:
         ValueError: if it is not such a picture.
@@ -109,4 +110,18 @@ def save_png(picture: Tensor, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture.cpu().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(path)
+    partial = path.with_name(f"png-{os.getpid()}.partial")
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(partial, "PNG")
+    partial.replace(path)
+
+
+def read_pngs(paths: Sequence[Path]) -> Tensor | None:
+    """Return pictures that `save_png` wrote: uint8 `(B, C, H, W)`. Return None if one is missing or damaged."""
+    pictures = []
+    try:
+        for path in paths:
+            with Image.open(path) as image:
+                pictures.append(torch.from_numpy(np.array(image)))
+    except OSError:
+        return None
+    return torch.stack([pixels.reshape(*pixels.shape[:2], -1).permute(2, 0, 1) for pixels in pictures])

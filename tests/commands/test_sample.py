@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -119,6 +121,27 @@ def test_a_grid_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["seed=[0,1,2,5,4,3]", "nrow=3"], False),
+        (["seed=[0,1,2,3,4,5]", "nrow=3"], True),
+        (["seed=[0,1,3,4]", "nrow=2"], True),
+        (["seed=[0,1,2]", "nrow=2"], False),
+        (["seed=[2,1,0,5]", "nrow=4"], True),
+        (["seed=[2,1,0,5]", "nrow=2", "label=[0,1]"], True),
+        (["seed=[2,1,0,4]", "nrow=2", "label=2"], True),
+        (["seed=[0,1,2,5,4,3]", "nrow=6", "temperature=[0.5,1]"], True),
+    ],
+    ids=str,
+)
+def test_columns_have_names_if_all_their_images_are_of_one_class(
+    tmp_path: Path, overrides: list[str], named: bool
+) -> None:
+    out = run_sample(conditional(tmp_path), *overrides, "images=false", "num_samples=null")
+    assert ((read(out / "grid.png").shape[1] - 12) % 60 > 0) == named  # names are above the rows of 60 pixels
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["label=[0,3]"], r"label is between 0 and 2, or a list of such numbers, got \[0, 3\]"),
@@ -218,10 +241,155 @@ def test_a_picture_is_written_where_a_string_says(tmp_path: Path) -> None:
             save_png(wrong, tmp_path / "wrong.png")
 
 
-def test_samples_of_two_calls_are_not_mixed(ckpt: Path) -> None:
+@pytest.mark.parametrize("temperature", [0.7, 1])
+def test_samples_of_two_calls_are_not_mixed(ckpt: Path, temperature: float) -> None:
     run_sample(ckpt)
+    with pytest.raises(FileExistsError, match=r"grid.png holds samples already: give another folder by out="):
+        run_sample(ckpt, f"temperature={temperature}")
+
+
+def test_images_beside_a_grid_do_not_overwrite_it(ckpt: Path) -> None:
+    out = run_sample(ckpt, "images=false", "temperature=1", "num_samples=null")
+    before = (out / "grid.png").read_bytes()
+    with pytest.raises(FileExistsError, match=r"grid.png holds samples already"):
+        run_sample(ckpt, "temperature=0.7")
+    assert (out / "grid.png").read_bytes() == before and not (out / "temperature-0.7").exists()
+
+
+def test_images_without_a_record_are_left_alone(ckpt: Path) -> None:
+    (ckpt.parent / "out/temperature-0.7").mkdir(parents=True)
     with pytest.raises(FileExistsError, match=r"temperature-0\.7 holds samples already"):
         run_sample(ckpt)
+
+
+GOING_ON = ["temperature=[0.5,1]", "batch_size=5", "seed=3"]
+
+
+def interrupt(ckpt: Path, at: int, *overrides: str) -> Path:
+    """Run a command that is interrupted when it writes a certain picture, and return its folder."""
+    written = []
+
+    def save(picture: torch.Tensor, path: Path) -> None:
+        if len(written) == at:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (path.parent / "png-7.partial").touch()
+            raise KeyboardInterrupt
+        written.append(path)
+        save_png(picture, path)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sample, "save_png", save)
+        run_sample(ckpt, *GOING_ON, *overrides)
+    return ckpt.parent / "out"
+
+
+def pictures(folder: Path) -> dict[Path, bytes]:
+    """Return the content of each file below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("at", [0, 3, 8, 19, 24])
+def test_the_same_command_goes_on_and_ends_as_if_never_interrupted(
+    ckpt: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = pictures(run_sample(ckpt, *GOING_ON, f"out={ckpt.parent}/whole"))
+    assert len(expected) == 2 * 12 + 1
+    out = interrupt(ckpt, at)
+    drawn: list[int] = []
+    monkeypatch.setattr(ImageFlow, "sample", counting(drawn))
+    assert run_sample(ckpt, *GOING_ON) == out
+    whole = {0: 0, 3: 0, 8: 5, 19: 17, 24: 24}[at]  # in whole batches: of 5, 5 and 2 images
+    assert len(drawn) == 24 - whole
+    assert pictures(out) == expected
+
+
+def counting(drawn: list[int]) -> Callable[..., torch.Tensor]:
+    """Return a `sample` of flows that keeps the seeds."""
+    draw = ImageFlow.sample
+
+    def keep(self: ImageFlow, seeds: Sequence[int], *arguments: Any, **settings: Any) -> torch.Tensor:
+        drawn.extend(seeds)
+        return draw(self, seeds, *arguments, **settings)
+
+    return keep
+
+
+def test_a_damaged_picture_is_drawn_again(ckpt: Path) -> None:
+    expected = pictures(run_sample(ckpt, *GOING_ON, f"out={ckpt.parent}/whole"))
+    out = interrupt(ckpt, 12)
+    path = out / "temperature-0.5/00000000/00000004.png"
+    path.write_bytes(path.read_bytes()[:20])
+    run_sample(ckpt, *GOING_ON)
+    assert pictures(out) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "differs"),
+    [
+        ("temperature=[0.5,0.9]", "temperature"),
+        ("seed=4", "seed"),
+        ("num_samples=13", "num_samples"),
+        ("batch_size=6", "batch_size"),
+        ("level_temperature=[1,0.5]", "level_temperature"),
+    ],
+)
+def test_other_settings_do_not_go_on(ckpt: Path, override: str, differs: str) -> None:
+    out = interrupt(ckpt, 7)
+    before = pictures(out)
+    with pytest.raises(FileExistsError, match=f"out holds samples already, .* with another {differs}: give the same"):
+        run_sample(ckpt, *GOING_ON, override)
+    assert pictures(out) == before
+
+
+def test_other_weights_and_labels_do_not_go_on(tmp_path: Path) -> None:
+    ckpt = conditional(tmp_path)
+    interrupt(ckpt, 7)
+    conditional(tmp_path)
+    with pytest.raises(FileExistsError, match="begun with another ckpt, label: give"):
+        run_sample(ckpt, *GOING_ON, "label=1")
+
+
+def test_a_command_that_drew_nothing_leaves_nothing(ckpt: Path) -> None:
+    with pytest.raises(ValueError, match="parallel is for autoregressive maps"):
+        run_sample(ckpt, "parallel=true")
+    assert [path.name for path in ckpt.parent.iterdir()] == ["flow.safetensors"]
+
+
+def test_two_commands_do_not_draw_into_one_folder(ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second(*_: object) -> None:
+        monkeypatch.undo()
+        with pytest.raises(RuntimeError, match="out is in use by another command: wait, or give another folder by out"):
+            run_sample(ckpt, *GOING_ON)
+        raise KeyboardInterrupt
+
+    out = interrupt(ckpt, 7)
+    monkeypatch.setattr(sample, "Sampler", second)
+    with pytest.raises(KeyboardInterrupt):
+        run_sample(ckpt, *GOING_ON)
+    assert len(list(out.rglob("temperature-*/*/*.png"))) == 7
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Image.Image, path: Path, *_: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_png(torch.zeros(1, 4, 4, dtype=torch.uint8), tmp_path / "picture.png")
+    assert not (tmp_path / "picture.png").exists()
+
+
+def test_without_a_folder_what_is_unfinished_is_named(
+    ckpt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(ckpt, 7).rename(ckpt.parent / "samples")
+    monkeypatch.chdir(ckpt.parent)
+    assert run_sample(ckpt, *GOING_ON, "out=null") == Path("samples")
+    shown = capsys.readouterr().out
+    assert "this goes into samples-2\nsamples is unfinished: add out=samples to the command that began it" in shown
+    run_sample(ckpt, *GOING_ON, "out=samples")
+    assert pictures(Path("samples")) == pictures(Path("samples-2"))
 
 
 def test_without_a_folder_each_call_writes_into_a_new_one_and_says_so(

@@ -42,6 +42,11 @@ class Share:
         """Return this process's items: every `world_size`-th."""
         return items[self.rank :: self.world_size]
 
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
     def gathered(self, items: list[T]) -> list[T]:
         """Return the results of all processes, one per item, in the order before sharing.
 

@@ -252,6 +252,16 @@ def half_finished_download(folder: Path) -> None:
     (raw / "train-images-idx3-ubyte").write_bytes(b"half of it")
 
 
+def begin_samples(folder: Path) -> None:
+    (folder / "begun/temperature-0.7").mkdir(parents=True)
+    (folder / "begun/unfinished.json").write_text("{}")
+
+
+def put_a_damaged_font(folder: Path) -> None:
+    (folder / "datasets/emoji").mkdir(parents=True)
+    (folder / "datasets/emoji/NotoColorEmoji.ttf").write_bytes(b"damaged")
+
+
 FATAL = "data.source.on_damaged=raise"
 NO_NETWORK = {"PATH": "/nowhere", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
@@ -283,6 +293,12 @@ DATA = {
         ["Fashion-MNIST is out of reach", "datasets/FashionMNIST/raw by hand", "train-images-idx3-ubyte"],
         half_finished_download,
         {"environment": NO_NETWORK},
+    ),
+    "a font without bitmaps": Case(
+        "train.py",
+        ["data=emoji", "data_root=datasets"],
+        ["datasets/emoji/NotoColorEmoji.ttf is no bitmap font (CBDT)", "fonts-noto-color-emoji there, or remove it"],
+        put_a_damaged_font,
     ),
 }
 
@@ -331,6 +347,18 @@ RUNS = {
         "out=drawn",
         says=["holds samples already", "out="],
         prepare=lambda folder: (folder / "drawn/temperature-0.7").mkdir(parents=True),
+    ),
+    "samples that another command began": sample(
+        "ckpt=mine/best.safetensors",
+        "out=begun",
+        says=["begun holds samples already, which were begun with another ckpt, temperature", "to go on", "out="],
+        prepare=begin_samples,
+    ),
+    "a result that is there": Case(
+        "scripts/evaluate.py",
+        ["data=digits", "ckpt=mine/best.safetensors", "out=found.json"],
+        ["out=found.json holds a result already", "give another path, or remove it"],
+        lambda folder: (folder / "found.json").touch(),
     ),
 }
 

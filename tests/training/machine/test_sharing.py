@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from torch import Tensor
 
+import sample
+from flows.training import save_png
 from flows.training.machine.sharing import Share
 from flows.training.quality.so_far import write_so_far
 from scripts import evaluate, quality
@@ -52,6 +55,30 @@ def test_samples_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None
         call(tmp_path, count, str(ROOT / "sample.py"), f"ckpt={run_dir}/best.safetensors", f"out=by-{count}", *told)
     one, many = (pictures(tmp_path / f"by-{count}") for count in (1, 3))
     assert len(one) == 23 and one == many
+
+
+@pytest.mark.ranks
+def test_samples_that_one_process_began_are_those_of_one_process(run_dir: Path, tmp_path: Path) -> None:
+    told = [f"ckpt={run_dir}/best.safetensors", "num_samples=11", "batch_size=2", "temperature=[0.5,1]", "device=cpu"]
+    call(tmp_path, 1, str(ROOT / "sample.py"), *told, "out=by-one")
+    written = []
+
+    def save(picture: Tensor, path: Path) -> None:
+        if len(written) == 7:
+            raise KeyboardInterrupt
+        written.append(path)
+        save_png(picture, path)
+
+    with pytest.MonkeyPatch.context() as patch, initialize_config_dir(CONF, version_base="1.3"):
+        patch.setattr(sample, "save_png", save)
+        with pytest.raises(KeyboardInterrupt):
+            sample.main(compose("sample", [*told, f"out={tmp_path}/by-both"]))
+    before = {path: path.stat().st_mtime_ns for path in written[:6]}
+    call(tmp_path, 3, str(ROOT / "sample.py"), *told, "out=by-both")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    one, both = (pictures(tmp_path / f"by-{name}") for name in ("one", "both"))
+    assert len(one) == 23 and one == both
+    assert not list((tmp_path / "by-both").glob("unfinished*"))
 
 
 @pytest.mark.ranks

@@ -1,0 +1,72 @@
+"""Samples that are not all drawn yet: a record in their folder, by which the same command goes on."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+RECORD = "unfinished.json"
+"""The settings of the samples, in their folder until all are drawn."""
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether a command is drawing samples into a folder, or was when it was interrupted."""
+    return (folder / RECORD).exists()
+
+
+def has_samples(folder: Path) -> bool:
+    """Return whether a command has begun to write samples into a folder."""
+    return any(folder.glob("temperature-*"))
+
+
+def check_same(folder: Path, settings: dict[str, Any]) -> None:
+    """Check that the samples of an unfinished folder, if there are any, have the same settings.
+
+    Raises:
+        FileExistsError: if not; the message names what differs.
+    """
+    if not has_samples(folder):
+        return
+    begun = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    differ = [key for key, value in settings.items() if begun.get(key) != value]
+    if differ:
+        raise FileExistsError(
+            f"{folder} holds samples already, which were begun with another {', '.join(differ)}: give the same again "
+            "to go on, give another folder by out=, or remove it"
+        )
+
+
+@contextmanager
+def hold_unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+    """Keep a record in a folder until all of its samples are drawn, and other commands out of it.
+
+    Raises:
+        RuntimeError: if another command is in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "unfinished.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RuntimeError(f"{folder} is in use by another command: wait, or give another folder by out=") from error
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    record = folder / RECORD
+    try:
+        for left in (*folder.glob("png-*.partial"), *folder.glob("temperature-*/*/png-*.partial")):
+            left.unlink()
+        partial = record.with_suffix(".partial")
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        partial.replace(record)
+        yield
+        record.unlink()
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+        if not has_samples(folder):
+            record.unlink(missing_ok=True)
+            with suppress(OSError):  # other files are in the folder
+                folder.rmdir()
