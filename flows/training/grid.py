@@ -1,6 +1,7 @@
 """Images as one picture."""
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def save_png(picture: Tensor, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture.cpu().permute(1, 2, 0).numpy()
-    partial = path.with_name(f"png-{os.getpid()}.partial")
+    partial = path.with_name(f"png-{platform.node()}-{os.getpid()}.partial")
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(partial, "PNG")
     partial.replace(path)
 
