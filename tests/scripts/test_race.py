@@ -1,15 +1,22 @@
 """Racing configs against each other."""
 
 import json
+import os
+import signal
+import stat
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 from PIL import Image
 
-from flows.training import Run
+from flows.training import Run, read_run
 from flows.training.run.folder import Point
 from scripts import race
 from tests.support.run import TINY
@@ -17,6 +24,9 @@ from tests.support.run import TINY
 TOLD = f"model.num_steps=1 {' '.join(TINY)}"
 MEASURED = "callbacks=quality callbacks.quality.num_samples=20 callbacks.progress=null"
 MEASURED += " 'callbacks.quality.features={_target_: tests.support.features.Projected}'"
+
+
+ARGUMENTS = ["--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD} {MEASURED}"]
 
 
 def run(folder: Path, *arguments: str) -> list[dict]:
@@ -36,7 +46,7 @@ def own_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a race of two on 640 images."""
     folder = tmp_path_factory.mktemp("race")
-    run(folder, "--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD} {MEASURED}")
+    run(folder, *ARGUMENTS)
     return folder
 
 
@@ -83,8 +93,23 @@ def test_a_table_says_when_each_contestant_is_as_good_as_another_at_its_end() ->
 @pytest.mark.slow
 def test_the_same_command_runs_nothing_again(folder: Path) -> None:
     before = (folder / "slow/seed-3/metrics.csv").stat().st_mtime_ns
-    run(folder, "--images", "640", "--seeds", "3,4", f"slow: {TOLD} optimizer.lr=1e-9", f"fast: {TOLD}")
+    run(folder, *ARGUMENTS)
     assert (folder / "slow/seed-3/metrics.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_command_with_other_settings_runs_nothing_and_keeps_the_results(folder: Path) -> None:
+    before = (folder / "race.json").read_text()
+    other = f"slow: {TOLD} optimizer.lr=2e-9"
+    for arguments, complaint in (
+        (["--images", "640", "--seeds", "3,4", other, ARGUMENTS[-1]], r"optimizer.lr was 1e-09 and is 2e-09"),
+        ([*ARGUMENTS, "--no-test"], "test was True and is False"),
+        (["--images", "640", "--seeds", "3,4", ARGUMENTS[-1]], "would drop .slow, seed 3; slow, seed 4.: give these"),
+        (["--images", "640", "--seeds", "4", *ARGUMENTS[-2:]], "would drop .slow, seed 3; fast, seed 3."),
+    ):
+        with pytest.raises(SystemExit, match=f"error: .*{complaint}"):
+            race.main([str(folder), *arguments])
+    assert (folder / "race.json").read_text() == before
 
 
 @pytest.mark.slow
@@ -113,9 +138,151 @@ def test_two_races_do_not_run_at_once(tmp_path: Path) -> None:
         race.main([str(tmp_path), "--images", "320", f"one: {TOLD}"])
 
 
+def test_all_users_of_the_machine_share_the_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        with race.alone_on_this_machine():
+            assert stat.S_IMODE((tmp_path / "image-flows-race.lock").stat().st_mode) == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_cannot_be_opened_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "image-flows-race.lock").mkdir()
+    told = r"error: .*race.lock, which keeps a second race away, cannot be opened \(Is a directory\): let its owner"
+    with pytest.raises(SystemExit, match=told):
+        race.main([str(tmp_path / "race"), "--images", "320", f"one: {TOLD}"])
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that a race has given, none of which did anything."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(race, "run_to_end", lambda command: commands.append(command) or 0)
+    return commands
+
+
+def make_run(folder: Path, overrides: list[str], summary: dict[str, Any]) -> None:
+    """Write what a run with these overrides leaves."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (folder / "summary.json").write_text(json.dumps({"status": "completed", **summary}))
+
+
+def limits(*arguments: str) -> list[str]:
+    return race.limits(race.parse(["folder", *arguments, "one: seed=0"]))
+
+
+@pytest.mark.parametrize(
+    ("now", "difference"),
+    [
+        (["--images", "320", "one: optimizer.lr=2e-3"], "optimizer.lr was 0.001 and is 0.002"),
+        (["--images", "320", "one: +trainer.max_time=1"], "optimizer.lr was 0.001 and is not given"),
+        (["--images", "320", "one: optimizer.lr=1e-3 compile=true"], "compile was not given and is True"),
+        (["--images", "640", "one: optimizer.lr=1e-3"], "callbacks.throughput.max_images was 320 and is 640"),
+        (["--seconds", "9", "one: optimizer.lr=1e-3"], "callbacks.throughput.max_seconds was None and is 9.0"),
+    ],
+)
+def test_nothing_is_trained_if_a_folder_holds_a_run_of_other_settings(
+    training: list[list[str]], tmp_path: Path, now: list[str], difference: str
+) -> None:
+    before = ["optimizer.lr=1e-3", *limits("--images", "320"), "seed=0", "resume=auto"]
+    make_run(tmp_path / "one/seed-0", before, {"val_bits_per_dim": 4.0})
+    message = f"error: .*one/seed-0 holds a run of other settings .*{difference}.*: take another race folder, or"
+    with pytest.raises(SystemExit, match=message):
+        race.main([str(tmp_path), "two: optimizer.lr=1e-3", *now])
+    assert training == [] and not (tmp_path / "race.json").exists()
+
+
+def test_equal_settings_go_on_whatever_their_spelling_and_may_be_tested_now(
+    training: list[list[str]], tmp_path: Path
+) -> None:
+    before = ["optimizer.lr=1e-3", "~callbacks", *limits("--images", "320", "--no-test"), "seed=0"]
+    make_run(tmp_path / "one/seed-0", before, {"val_bits_per_dim": 4.0})
+    run(tmp_path, "--images", "320", "one: callbacks=null optimizer.lr=0.001")
+    assert len(training) == 1
+
+
+def test_a_complete_run_that_is_refused_gives_no_figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(race, "run_to_end", lambda command: 1)
+    make_run(tmp_path / "one/seed-0", [*limits("--images", "320"), "seed=0"], {"val_bits_per_dim": 4.125})
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path, "--images", "320", "one: ")
+    assert json.loads((tmp_path / "race.json").read_text())[0]["runs"][0]["status"] == "refused"
+    assert "one, seed 0 refused: train.py ended with status 1 in" in (tmp_path / "race.md").read_text()
+    assert all("4.125" not in (tmp_path / name).read_text() for name in ("race.json", "race.md"))
+
+
+@pytest.mark.parametrize("text", ["[", '[{"runs": [{}]}]', "{}x", "3"])
+def test_a_damaged_table_of_an_earlier_race_is_told(training: list[list[str]], tmp_path: Path, text: str) -> None:
+    (tmp_path / "race.json").write_text(text)
+    with pytest.raises(SystemExit, match=r"error: .*race.json is damaged .*: remove it, or take another race folder"):
+        run(tmp_path, "--images", "320", "one: seed=0")
+
+
+def test_damaged_overrides_of_a_run_are_told(training: list[list[str]], tmp_path: Path) -> None:
+    make_run(tmp_path / "one/seed-0", ["seed=0"], {})
+    (tmp_path / "one/seed-0/.hydra/overrides.yaml").write_text("- [")
+    with pytest.raises(SystemExit, match=r"error: .*overrides.yaml is damaged: take another race folder, or remove"):
+        run(tmp_path, "--images", "320", "one: seed=0")
+
+
+def test_a_seed_without_a_finite_result_is_not_left_out_of_a_mean() -> None:
+    def one(name: str, *vals: float | None) -> race.Contestant:
+        runs = [Run(name, "completed", summary={"val_bits_per_dim": val, "steps": 1}) for val in vals]
+        return race.Contestant(name, [], runs)
+
+    header, _, whole, broken = (
+        dict(enumerate(line.split(" | ")))
+        for line in race.markdown([one("whole", 4.0, 4.0), one("broken", 3.0, None)]).split("\n\n")[0].splitlines()
+    )
+    columns = {name.strip("| "): place for place, name in header.items()}
+    assert whole[columns["val bits/dim"]] == "4.000" and whole[columns["each seed"]].startswith("4.000, 4.000")
+    assert broken[columns["val bits/dim"]] == broken[columns["gain"]] == "not finite"
+    assert broken[columns["each seed"]].startswith("3.000, not finite")
+    assert race.mean(one("partly", 3.0), "test_bits_per_dim") is None
+    assert race.time_to_quality([one("whole", 4.0), one("broken", None)])[0] == ["minutes until", "4.000 (whole)"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_race_that_is_stopped_stores_its_run_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    run_dir = tmp_path / "race/one/seed-0"
+
+    def stop_in_training() -> None:
+        while not (run_dir / "metrics.csv").exists():
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    arguments = [str(tmp_path / "race"), "--images", "30000", "--no-test", f"one: {TOLD}"]
+    threading.Thread(target=stop_in_training).start()
+    with pytest.raises(SystemExit, match="130"):
+        race.main(arguments)
+    assert read_run(run_dir, "one").status == "interrupted" and (run_dir / "checkpoints/last.ckpt").exists()
+    race.main(arguments)
+    summary = read_run(run_dir, "one").summary
+    assert summary["status"] == "completed" and summary["first_step"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["--images", "320", "a: nonsense"], "a: 'nonsense' is not of the form KEY=VALUE"),
+        (["--images", "320", "a: seed=[1"], "a: "),
+        (["--images", "320", "--validations", "0", "a: seed=1"], "--validations is at least 1, got 0"),
+        (
+            ["--images", "320", "--seeds", "0,1,0", "a: seed=1"],
+            "--seeds are different numbers of at least 0, got 0,1,0",
+        ),
+        (["--images", "320", "--seeds=-1", "a: seed=1"], "--seeds are different numbers of at least 0, got -1"),
+        (["--images", "0", "a: seed=1"], "--images is a number above 0, got 0"),
+        (["--seconds", "-3", "a: seed=1"], "--seconds is a number above 0, got -3"),
+        (["--seconds", "nan", "a: seed=1"], "--seconds is a number above 0, got nan"),
+        (["--seconds", "inf", "a: seed=1"], "--seconds is a number above 0, got inf"),
         (["--images", "320", "optimizer.lr=1"], "not of the form 'NAME: OVERRIDES'"),
         (["--images", "320", "a: seed=1", "a: seed=2"], "each contestant needs a name of its own"),
         (["a: seed=1"], "one of the arguments --seconds --images is required"),
