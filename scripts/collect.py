@@ -6,7 +6,7 @@ Examples:
     python scripts/collect.py --compare outputs/one outputs/other
     python scripts/collect.py --compare 'multirun/mine/*-wide' 'multirun/mine/*-deep'    # several seeds each
 
-For a folder, it writes into that folder:
+For a folder, it prints the tables, and writes into that folder:
     collected.csv, collected.md     one row per run, with the settings in which the runs differ; the best validation
                                     bits/dim first, runs that failed or have not ended last
     groups.csv, groups.md, groups.tex    one row per setting: mean and standard deviation over the runs that differ by
@@ -57,20 +57,22 @@ def collect(folder: Path) -> None:
     swept = swept_settings(runs)
     groups = grouped(runs, swept)
     rows, group_rows = table(runs, swept), group_table(groups)
-    write_csv(rows, folder / "collected.csv")
-    write_csv(group_rows, folder / "groups.csv")
     done = sum(run.is_complete for run in runs)
     note = f"{done} of {len(runs)} runs are complete, the best validation bits/dim first: select by that."
     text = f"{markdown(rows)}\n\n{note}\n"
     shown = with_deviations(group_rows)
-    (folder / "collected.md").write_text(text, encoding="utf-8")
-    (folder / "groups.md").write_text(markdown(shown) + "\n", encoding="utf-8")
-    (folder / "groups.tex").write_text(latex(shown) + "\n", encoding="utf-8")
     print(text)
     if len(groups) < len(runs):
         print(f"{markdown(shown)}\n\nMean ± standard deviation over runs that differ by their seed only.\n")
     try:
+        write_csv(rows, folder / "collected.csv")
+        write_csv(group_rows, folder / "groups.csv")
+        (folder / "collected.md").write_text(text, encoding="utf-8")
+        (folder / "groups.md").write_text(markdown(shown) + "\n", encoding="utf-8")
+        (folder / "groups.tex").write_text(latex(shown) + "\n", encoding="utf-8")
         paths = plots(groups, swept, folder)
+    except OSError as error:
+        sys.exit(f"error: tables and plots could not be written ({error}): make {folder} writable, or collect a copy")
     except ModuleNotFoundError:
         sys.exit("error: the tables are written, but plots need matplotlib: pip install matplotlib")
     for path in paths:

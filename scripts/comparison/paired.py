@@ -24,6 +24,9 @@ ALIKE = {
 }
 """Facts in which runs must agree, and what they are called."""
 
+OF_A_TEST = "test_bits_per_dim", "test_draws", "test_seed", "dequantize"
+"""Facts of every run that was tested."""
+
 
 class Side(NamedTuple):
     """The tested runs of one side.
@@ -48,7 +51,7 @@ def compare(one: str, other: str) -> str:
 
     Raises:
         FileNotFoundError: if there is no tested run.
-        ValueError: if the runs were not tested alike; the message says in what they differ.
+        ValueError: if the runs were not tested alike, or changed since their test; the message says how.
     """
     sides = side(one), side(other)
     check_alike([run for each in sides for run in each.runs])
@@ -92,6 +95,8 @@ def side(told: str) -> Side:
             f"the runs of {told} differ in {', '.join(differs)}: give runs that differ by their seed only, such as "
             f"{next(iter(runs))}"
         )
+    for path, run in runs.items():
+        check_tested(path, run)
     tables = [read_scores(path / "test.csv") for path in runs]
     if any(table.keys() != tables[0].keys() for table in tables):
         raise ValueError(f"the runs of {told} were tested on other images: give runs with the same test images")
@@ -103,6 +108,23 @@ def tested(folder: Path) -> list[tuple[Path, Run]]:
     """Return the runs in a folder that have a `test.csv`, with their folders."""
     found = [(folder if (folder / "test.csv").exists() else folder / run.name, run) for run in find_runs(folder)]
     return [(path, run) for path, run in found if (path / "test.csv").exists()]
+
+
+def check_tested(path: Path, run: Run) -> None:
+    """Check that the `test.csv` of a run belongs to its weights.
+
+    Raises:
+        ValueError: if it does not, or if that is not known.
+    """
+    if run.status == "damaged":
+        raise ValueError(f"{path}: {run.problem}: remove it, and test the run again by its command with resume=auto")
+    if not run.is_complete or "test_bits_per_dim" not in run.summary:
+        raise ValueError(
+            f"{path} was trained further since its test ({run.status}): test it again by its command with resume=auto "
+            "test=true"
+        )
+    if missing := [key for key in OF_A_TEST if key not in run.summary]:
+        raise ValueError(f"{path}/summary.json lacks {', '.join(missing)}: test the run again")
 
 
 def read_scores(path: Path) -> dict[tuple[str, str], float]:

@@ -9,6 +9,8 @@ from flows.training import Run
 VAL, TEST, FD = "val bits/dim", "test bits/dim", "val FD"
 REPEATS = "seed", "training.seed", "data.seed"
 """Settings in which repeats of one run differ."""
+NOT_FINITE = "not finite"
+"""What stands for a result that is no number."""
 
 
 def rank(run: Run) -> tuple[bool, float]:
@@ -42,8 +44,9 @@ def table(runs: Sequence[Run], swept: Sequence[str]) -> list[dict[str, str]]:
     """Return one row per run, with its columns by name."""
 
     def shown(run: Run, key: str, form: str) -> str:
-        value = run.summary.get(key)
-        return format(value, form) if isinstance(value, int | float) and run.is_complete else ""
+        if key not in run.summary or not run.is_complete:
+            return ""
+        return format(run.summary[key], form) if isinstance(run.summary[key], int | float) else NOT_FINITE
 
     return [
         {

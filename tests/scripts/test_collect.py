@@ -130,6 +130,42 @@ def test_a_run_without_a_finite_result_or_without_a_test_stands_last_of_the_comp
     assert [row["run"] for row in rows(tmp_path)] == ["1", "0"]
 
 
+def test_a_seed_without_a_finite_result_is_not_left_out_of_a_mean(tmp_path: Path) -> None:
+    for seed, val in enumerate([4.0, None]):
+        make_run(
+            tmp_path / f"a-{seed}",
+            {"optimizer.lr": "1e-3", "seed": str(seed)},
+            **{**complete(4.0), "val_bits_per_dim": val},
+        )
+        make_run(tmp_path / f"b-{seed}", {"optimizer.lr": "1e-2", "seed": str(seed)}, **complete(5.0))
+    collect.main([str(tmp_path)])
+    better, worse = group_rows(tmp_path)
+    assert (better["optimizer.lr"], better["val bits/dim"]) == ("0.01", "5.0000")
+    assert (worse["runs"], worse["val bits/dim"], worse["val bits/dim, deviation"]) == ("2", "not finite", "")
+    assert worse["test bits/dim"] == "4.0100"
+    assert rows(tmp_path)[-1]["val bits/dim"] == "not finite"
+
+
+def test_there_is_no_mean_over_those_runs_only_that_were_tested(tmp_path: Path) -> None:
+    make_run(tmp_path / "0", {"seed": "0"}, **complete(4.0))
+    make_run(tmp_path / "1", {"seed": "1"}, status="completed", val_bits_per_dim=4.5)
+    collect.main([str(tmp_path)])
+    (row,) = group_rows(tmp_path)
+    assert (row["val bits/dim"], row["test bits/dim"]) == ("4.2500", "1 of 2 runs have it")
+
+
+def test_the_tables_are_shown_even_if_they_cannot_be_written(
+    repeated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (repeated / "collected.csv").mkdir()
+    with pytest.raises(
+        SystemExit, match=r"error: tables and plots could not be written .*collected.csv.*: make .* wri"
+    ):
+        collect.main([str(repeated)])
+    shown = capsys.readouterr().out
+    assert "5 of 6 runs are complete" in shown and "4.2000 ± 0.2000" in shown
+
+
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_a_folder_without_runs_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: no run is in .*: give the folder of a sweep"):
@@ -248,6 +284,29 @@ def test_runs_that_were_not_tested_alike_are_not_compared(tmp_path: Path, facts:
     one, other = run_with_scores(tmp_path / "one", SCORES), run_with_scores(tmp_path / "other", SCORES, **facts)
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         collect.main(["--compare", str(one), str(other)])
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        (
+            {"status": "completed", "val_bits_per_dim": 3.0},
+            r"two was trained further since its test \(completed\): test",
+        ),
+        ({"status": "interrupted", "test_bits_per_dim": 3.0}, r"two was trained further since its test \(interrupted"),
+        (
+            {"status": "completed", "test_bits_per_dim": 3.0},
+            "two/summary.json lacks test_draws, test_seed, dequantize: ",
+        ),
+        ("{", "two: summary.json is damaged: .*: remove it, and test the run again by its command with resume=auto"),
+        ([], "two: summary.json is damaged: .*: remove it, and test the run again by its command with resume=auto"),
+    ],
+)
+def test_a_run_whose_scores_may_be_of_earlier_weights_is_refused(tmp_path: Path, summary: Any, message: str) -> None:
+    one, two = run_with_scores(tmp_path / "one", SCORES), run_with_scores(tmp_path / "two", SCORES)
+    (two / "summary.json").write_text(summary if isinstance(summary, str) else json.dumps(summary))
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        collect.main(["--compare", str(one), str(two)])
 
 
 def test_a_side_without_a_test_or_of_several_settings_is_refused(tmp_path: Path) -> None:
