@@ -13,7 +13,8 @@ its own arrangement: with its rotations or 1x1 convolutions, its priors and plai
 Each contestant runs in the memory format and with the number of threads that suit it best. The contestants take turns
 in each round, so the ratios hold even if the speed of the machine varies.
 The floor is the time of only the convolutions of this project's networks, forward and backward.
-The folder gets bench.json, bench.md and growth.png. A GPU is used if there is one.
+The folder gets bench.json, bench.md and growth.png, written after each shape and each axis of the growth: if
+the benchmark is stopped, what was measured is there. A GPU is used if there is one.
 """
 
 import argparse
@@ -45,8 +46,12 @@ from scripts.benchmark.work import SHAPES
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for."""
     told = parse(arguments)
-    told.folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if (told.folder / "bench.json").exists():
+        sys.exit(f"error: {told.folder} holds a benchmark already: give another folder, or rename or remove this one")
+    if told.compile and device.type == "cpu" and not has_compiler():
+        sys.exit("error: --compile needs a C++ compiler, and there is none: install g++, or leave out --compile")
+    told.folder.mkdir(parents=True, exist_ok=True)
     if device.type == "cpu":
         fail_rather_than_be_killed()
         keep_freed_memory()  # as train.py does
@@ -71,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 console.print(as_rich(rows))
             write(report, told.folder)
         if told.growth:
-            report["growth"] = measure_growth(builders, told.rounds, device, tell=status.update)
+            for report["growth"] in measure_growth(builders, told.rounds, device, tell=status.update):
+                write(report, told.folder)
             console.print(as_rich(growth_table(report["growth"])))
-            write(report, told.folder)
             plot_growth(report["growth"], told.folder / "growth.png")
     console.print(f"{told.folder}: bench.json, bench.md{', growth.png' if told.growth else ''}")
 
@@ -98,6 +103,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if told.rounds < 2:
         parser.error(f"--rounds is at least 2, as a spread takes two, got {told.rounds}")
     return told
+
+
+def has_compiler() -> bool:
+    """Return whether torch.compile finds a C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
 
 
 def describe(device: torch.device) -> str:

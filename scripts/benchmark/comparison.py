@@ -74,6 +74,9 @@ def compare(
 ) -> dict[str, Any]:
     """Return everything that was measured at one shape.
 
+    A contestant that fails when compiled, or after the race, or for want of memory, has the key "failed" with the
+    reason. The others go on.
+
     Args:
         name: name of the shape.
         shape: sizes of model and batch.
@@ -95,14 +98,18 @@ def compare(
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            facts[contestant] = {"failed": f"out of memory at {shape}"}
+            facts[contestant] = {"failed": reason(error, shape)}
     faster = {}
     if compile:
         torch._dynamo.config.recompile_limit = 1000  # contestants share functions, which are compiled for each of them
     for contestant in contestants if compile else ():
         tell(f"{name}: {contestant} is compiled")
         threads = thread_counts[-1:]
-        faster[compiled(contestant)] = Contestant.prepare(builders[contestant], shape, images, threads, seconds, True)
+        builder = builders[contestant]
+        try:
+            faster[compiled(contestant)] = Contestant.prepare(builder, shape, images, threads, seconds, True)
+        except Exception as error:
+            facts[compiled(contestant)] = {"failed": reason(error, shape)}
     times = {}
     for work in WORKS:
         entries = {contestant: prepared.entries[work] for contestant, prepared in (contestants | faster).items()}
@@ -114,8 +121,20 @@ def compare(
         race(list(entries.values()), rounds, device)
         times[work] = {contestant: entry.result() for contestant, entry in entries.items()}
     for contestant, prepared in contestants.items():
-        facts[contestant] = {**prepared.facts(images), "first_step_seconds": first_step(contestant, name)}
+        facts[contestant] = {}
+        try:
+            facts[contestant] |= prepared.facts(images)
+            facts[contestant] |= {"first_step_seconds": first_step(contestant, name)}
+        except Exception as error:
+            facts[contestant]["failed"] = reason(error, shape)
     return {"name": name, "shape": str(shape), "contestants": facts, "times": times}
+
+
+def reason(error: Exception, shape: Shape) -> str:
+    """Return why a contestant failed, in one line."""
+    if out_of_memory(error):
+        return f"out of memory at {shape}"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def compiled(contestant: str) -> str:
@@ -124,7 +143,14 @@ def compiled(contestant: str) -> str:
 
 
 def first_step(contestant: str, name: str) -> float:
-    """Return the seconds from building a model to the end of its first training step, in a process of its own."""
+    """Return the seconds from building a model to the end of its first training step, in a process of its own.
+
+    Raises:
+        RuntimeError: if the process fails; the message has its last line.
+    """
     command = [sys.executable, "-m", "scripts.benchmark.first_step", contestant, name]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        last = "".join(done.stderr.strip().splitlines()[-1:])
+        raise RuntimeError(f"its first step in a process of its own ended with status {done.returncode}: {last}")
     return float(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """How time and memory of a training step grow with the number of flow steps, the width and the side of the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ FLAT = f"{OURS}, memory_flat"
 
 def measure_growth(
     builders: Builders, rounds: int, device: torch.device, tell: Callable[[str], object]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the measured points for each axis; all other sizes are those of `BASE`.
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Yield, after each axis, the points measured so far for each axis; all other sizes are those of `BASE`.
 
     A point has the contestant, the size, the seconds per step and the peak bytes. If a point does not fit into memory,
     it has the key "failed" in place of the last two.
@@ -63,7 +63,7 @@ def measure_growth(
                 }
                 for contestant, entry in entries.items()
             ]
-    return points
+        yield points
 
 
 def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:

@@ -1,6 +1,8 @@
 """The benchmark: equal contestants, true memory and floor, and answers to what is missing. No time is asserted."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -23,6 +25,7 @@ from scripts.benchmark.work import SHAPES, WORKS, Shape, draw_images
 from tests.support.perturb import perturb
 
 CPU = torch.device("cpu")
+FIRST_STEP = comparison.first_step
 TINY = Shape((1, 8, 8), num_levels=2, num_steps=1, hidden_channels=4, batch_size=2)
 
 
@@ -155,6 +158,102 @@ def test_a_contestant_out_of_memory_is_reported_and_the_others_go_on(monkeypatch
     result = comparison.compare("tiny", TINY, builders, rounds=2, seconds=0.001, device=CPU, tell=told.append)
     assert result["contestants"]["large"] == {"failed": f"out of memory at {TINY}"}
     assert "large" not in result["times"]["training step"] and OURS in result["times"]["training step"]
+
+
+@pytest.fixture
+def shape_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a benchmark measure a tiny shape and this project only."""
+    monkeypatch.setitem(SHAPES, "1x28x28", TINY)
+    monkeypatch.setattr(bench, "contestants", lambda: {OURS: contestants.our_glow})
+    monkeypatch.setattr(bench, "fail_rather_than_be_killed", lambda: None)
+    monkeypatch.setattr(comparison, "first_step", lambda *args: 1.0)
+
+
+QUICK = ["--shapes", "1x28x28", "--rounds", "2", "--seconds", "0.001"]
+
+
+def failing(message: str) -> Callable[..., Any]:
+    """Return a function that raises an error with this message."""
+
+    def fail(*args: object, **kwargs: object) -> Any:
+        raise RuntimeError(message)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("message", "failed"),
+    [
+        ("CppCompileError: no\nlong text", "RuntimeError: CppCompileError: no"),
+        ("can't allocate memory", f"out of memory at {TINY}"),
+    ],
+)
+def test_a_failure_of_the_compiled_form_keeps_the_others(
+    shape_of_one: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, message: str, failed: str
+) -> None:
+    monkeypatch.setattr(bench, "has_compiler", lambda: True)
+    monkeypatch.setattr(torch, "compile", failing(message))
+    bench.main([str(tmp_path), *QUICK, "--no-growth", "--compile"])
+    (result,) = json.loads((tmp_path / "bench.json").read_text())["shapes"]
+    assert result["contestants"][f"{OURS}, compiled"] == {"failed": failed}
+    assert (
+        OURS in result["times"]["encoding"]
+        and f"| {OURS}, compiled | {failed} |" in (tmp_path / "bench.md").read_text()
+    )
+
+
+def test_a_first_step_that_fails_keeps_the_times(
+    shape_of_one: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(comparison, "first_step", FIRST_STEP)
+    done = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\n  File\nKeyError: 'x'\n")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: done)
+    bench.main([str(tmp_path), *QUICK, "--no-growth"])
+    (result,) = json.loads((tmp_path / "bench.json").read_text())["shapes"]
+    facts = result["contestants"][OURS]
+    assert facts["failed"].endswith("its first step in a process of its own ended with status 1: KeyError: 'x'")
+    assert facts["parameters"] > 0 and OURS in result["times"]["training step"]
+
+
+def test_what_was_measured_is_there_after_each_shape_and_axis(
+    shape_of_one: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(growth, "BASE", replace(growth.BASE, num_steps=1, hidden_channels=4, batch_size=2))
+    monkeypatch.setattr(growth, "AXES", {"num_steps": ("K", [1]), "side": ("side of the image", [8])})
+    original = growth.draw_images
+
+    def stop_in_the_second_axis(shape: Shape, device: torch.device) -> torch.Tensor:
+        if shape.image_shape[1] == 8:
+            raise KeyboardInterrupt
+        return original(shape, device)
+
+    monkeypatch.setattr(growth, "draw_images", stop_in_the_second_axis)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main([str(tmp_path), *QUICK])
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert len(report["shapes"]) == 1 and report["growth"]["side"] == []
+    assert {point["contestant"] for point in report["growth"]["num_steps"]} == {OURS, growth.FLAT}
+    assert f"| num_steps | {OURS} | 1 |" in (tmp_path / "bench.md").read_text()
+
+
+def test_a_second_benchmark_does_not_replace_the_first(shape_of_one: None, tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"error: .* holds a benchmark already: give another folder, or rename or rem"):
+        bench.main([str(tmp_path), *QUICK, "--no-growth"])
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU needs no C++ compiler")
+def test_a_missing_compiler_is_told_before_anything_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def search() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", search)
+    with pytest.raises(SystemExit, match=r"error: --compile needs a C\+\+ compiler, and there is none: install g\+\+"):
+        bench.main([str(tmp_path / "folder"), *QUICK, "--no-growth", "--compile"])
+    assert not (tmp_path / "folder").exists()
 
 
 def test_a_spread_takes_two_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
