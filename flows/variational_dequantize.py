@@ -14,7 +14,7 @@ from flows.bijections.mask import ChannelMask
 from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import BoundedScale
 from flows.dequantize import GRID, Dequantize, on_grid
-from flows.networks.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain_conv
+from flows.networks.conditioner import ActNormConv2d, ConvNet, ZeroConv2d, plain_conv, relu
 
 
 class VariationalDequantize(Dequantize):
@@ -31,6 +31,7 @@ class VariationalDequantize(Dequantize):
         num_couplings: number of couplings in the flow of the noise.
         hidden_channels: width of the networks in these couplings.
         context_channels: number of image features that the networks read, at half the image's height and width.
+        activation: makes what follows each hidden layer.
 
     Raises:
         ValueError: if num_bits is out of range, or if H or W is odd.
@@ -45,6 +46,7 @@ class VariationalDequantize(Dequantize):
         num_couplings: int = 4,
         hidden_channels: int = 32,
         context_channels: int = 16,
+        activation: Callable[[], nn.Module] = relu,
     ) -> None:
         super().__init__(num_bits)
         channels, height, width = image_shape
@@ -54,13 +56,19 @@ class VariationalDequantize(Dequantize):
         channels *= 4
         self.context = nn.Sequential(
             plain_conv(channels, hidden_channels, 3),
-            nn.ReLU(inplace=True),
+            activation(),
             plain_conv(hidden_channels, context_channels, 3),
-            nn.ReLU(inplace=True),
+            activation(),
         )
         self.affine = Affine(BoundedScale(channels))
         self.steer = ZeroConv2d(context_channels, self.affine.num_raw * channels)
-        make_network = partial(ConvNet, hidden_channels=hidden_channels, hidden_conv=ActNormConv2d, input_limit=6)
+        make_network = partial(
+            ConvNet,
+            hidden_channels=hidden_channels,
+            hidden_conv=ActNormConv2d,
+            input_limit=6,
+            activation=activation,
+        )
         self.couplings = nn.ModuleList(
             Coupling(channels, mask, Affine(BoundedScale(mask.part_channels)), make_network, context_channels)
             for mask in (ChannelMask(channels, swap=place % 2 == 1) for place in range(num_couplings))
@@ -89,8 +97,10 @@ class VariationalDequantize(Dequantize):
         return x, torch.stack(log_dets).sum(0) + log_volume
 
 
-DEQUANTIZATIONS: dict[str, Callable[[int, tuple[int, int, int]], Dequantize]] = {
-    "uniform": lambda num_bits, image_shape: Dequantize(num_bits),
-    "variational": VariationalDequantize,
+DEQUANTIZATIONS: dict[str, Callable[[int, tuple[int, int, int], Callable[[], nn.Module]], Dequantize]] = {
+    "uniform": lambda num_bits, image_shape, activation: Dequantize(num_bits),
+    "variational": lambda num_bits, image_shape, activation: VariationalDequantize(
+        num_bits, image_shape, activation=activation
+    ),
 }
-"""Choices of `dequantize`, each made from num_bits and (C, H, W)."""
+"""Choices of `dequantize`, each made from num_bits, (C, H, W) and what makes the activations of networks."""

@@ -64,7 +64,7 @@ class Glow(ImageFlow):
             "additive", or "mixture" (from Flow++: the model is then no longer Glow; reports must say so).
         scale: "sigmoid" (the original release's), "tanh4" or "learned_tanh".
         conditioner: hidden layers with "actnorm" (the original release's) or "plain".
-        activation: "relu" (the original release's) or "gelu" after each of them.
+        activation: "relu" (the original release's) or "gelu" after the hidden layers of all networks of convolutions.
         input_limit: the input of the networks in couplings and splits is clamped to [-input_limit, input_limit]. This
             keeps deep flows stable at high learning rates. None for no limit (the original release's).
         top_prior: "position", "channel" or "standard" Gaussian, or "autoregressive" transformers.
@@ -117,12 +117,13 @@ class Glow(ImageFlow):
         make_later = LATER_PERMUTATIONS.get(permutation, make_first)
         make_elementwise = choose("coupling", COUPLINGS, coupling)
         make_scale = choose("scale", SCALES, scale)
+        make_activation = choose("activation", ACTIVATIONS, activation)
         make_conditioner = partial(
             ConvNet,
             hidden_channels=hidden_channels,
             hidden_conv=choose("conditioner", HIDDEN_CONVS, conditioner),
             input_limit=input_limit,
-            activation=choose("activation", ACTIVATIONS, activation),
+            activation=make_activation,
         )
 
         def step(channels: int, index: int) -> list[Bijection]:
@@ -147,7 +148,7 @@ class Glow(ImageFlow):
                 channels //= 2
             latent_shapes.append((channels, height, width))
 
-        dequantizer = make_dequantize(num_bits, shape)
+        dequantizer = make_dequantize(num_bits, shape, make_activation)
         labels = labels_to_read(num_classes, label_dropout)
         labels_of_prior, labels_of_all = (None, labels) if READERS[condition] else (labels, None)
         top = make_top(
@@ -160,7 +161,9 @@ class Glow(ImageFlow):
             prior_width=prior_width,
             input_limit=input_limit,
         )
-        context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
+        context_net = (
+            ContextNet(reads, labels_of_all, condition_shape, sizes, activation=make_activation) if reads else None
+        )
         super().__init__(
             image_shape=shape,
             dequantize=dequantizer,

@@ -39,7 +39,7 @@ class RealNVP(ImageFlow):
         preprocess: "logit" (the paper's), "gaussianize" or "none".
         coupling: "affine", "shifted_affine", "additive" or "mixture" (Flow++'s).
         scale: "learned_tanh" (the paper's), "tanh4" or "sigmoid".
-        activation: "relu" (the paper's) or "gelu" in the networks of couplings.
+        activation: "relu" (the paper's) or "gelu" in all networks of convolutions.
         top_prior: "standard" (the paper's), "channel" or "position" Gaussian, or "autoregressive" transformers.
         prior_blocks: transformers of the autoregressive prior.
         prior_layers: layers of each.
@@ -117,7 +117,7 @@ class RealNVP(ImageFlow):
             levels.append(Chain(*layers))
             latent_shapes.append((channels, height, width))
 
-        dequantizer = make_dequantize(num_bits, shape)
+        dequantizer = make_dequantize(num_bits, shape, make_activation)
         labels = labels_to_read(num_classes, label_dropout)
         labels_of_prior, labels_of_all = (None, labels) if READERS[condition] else (labels, None)
         top = make_top(
@@ -130,7 +130,9 @@ class RealNVP(ImageFlow):
             prior_width=prior_width,
             input_limit=None,
         )
-        context_net = ContextNet(reads, labels_of_all, condition_shape, sizes) if reads else None
+        context_net = (
+            ContextNet(reads, labels_of_all, condition_shape, sizes, activation=make_activation) if reads else None
+        )
         super().__init__(
             image_shape=shape,
             dequantize=dequantizer,

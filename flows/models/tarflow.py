@@ -11,6 +11,7 @@ from flows.bijections.reshape import Squeeze
 from flows.bijections.scale import SCALES
 from flows.image_flow import ImageFlow
 from flows.multiscale import Multiscale
+from flows.networks.conditioner import relu
 from flows.networks.context import labels_to_read
 from flows.variational_dequantize import DEQUANTIZATIONS
 
@@ -86,7 +87,7 @@ class TarFlow(ImageFlow):
         )
         super().__init__(
             image_shape=shape,
-            dequantize=make_dequantize(num_bits, shape),
+            dequantize=make_dequantize(num_bits, shape, relu),
             multiscale=Multiscale([Chain(*first, *(Squeeze() for _ in range(num_squeezes)))], [], top, [tokens]),
             num_classes=num_classes,
             label_dropout=label_dropout,

@@ -1,13 +1,13 @@
 """The network that makes a context out of labels and of images that a flow is conditioned on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows.arguments import choose, require_positive
-from flows.networks.conditioner import plain_conv
+from flows.networks.conditioner import plain_conv, relu
 
 READERS = {"prior": False, "couplings": True}
 """Choices of `condition`: whether couplings and splits read the label, or the top prior alone (Glow's `ycond`)."""
@@ -59,6 +59,7 @@ class ContextNet(nn.Module):
         condition_shape: (C, H, W) of the condition images; None if there are none.
         sizes: all (H, W) that the parts of the flow work at.
         hidden_channels: width of the convolutions.
+        activation: makes what follows each convolution.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ContextNet(nn.Module):
         condition_shape: Sequence[int] | None,
         sizes: Sequence[tuple[int, int]],
         hidden_channels: int = 64,
+        activation: Callable[[], nn.Module] = relu,
     ) -> None:
         super().__init__()
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, channels)
@@ -76,11 +78,12 @@ class ContextNet(nn.Module):
         if condition_shape is not None:
             self.trunk = nn.Sequential(
                 plain_conv(condition_shape[0], hidden_channels, 3),
-                nn.ReLU(inplace=True),
+                activation(),
                 plain_conv(hidden_channels, hidden_channels, 3),
-                nn.ReLU(inplace=True),
+                activation(),
             )
             self.heads = nn.ModuleList(plain_conv(hidden_channels, channels, 3) for _ in self.sizes)
+            self.activation = activation()
 
     @property
     def reads_labels(self) -> bool:
@@ -104,7 +107,7 @@ class ContextNet(nn.Module):
         grey = condition.to(next(self.parameters()).dtype) / 255 - 0.5
         hidden = self.trunk(grey)
         features = [
-            F.relu(head(F.interpolate(hidden, size, mode="area")))
+            self.activation(head(F.interpolate(hidden, size, mode="area")))
             for head, size in zip(self.heads, self.sizes, strict=True)
         ]
         if embedded is not None:

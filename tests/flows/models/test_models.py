@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import flows
 from flows.bijections.coupling import Coupling
@@ -135,6 +135,16 @@ def test_limited_inputs_keep_an_image_unlike_all_others_in_range() -> None:
     for value in (0, -1.0):
         with pytest.raises(ValueError, match="input_limit"):
             flows.build(image_shape=(1, 8, 8), **{**GLOW, "input_limit": value})
+
+
+@pytest.mark.parametrize("spec", [GLOW, REALNVP], ids=["glow", "realnvp"])
+@pytest.mark.parametrize(("activation", "other"), [("gelu", nn.ReLU), ("relu", nn.GELU)])
+def test_the_activation_is_that_of_all_networks(spec: dict[str, Any], activation: str, other: type[nn.Module]) -> None:
+    shape = (1, 8, 8)
+    more = {"activation": activation, "dequantize": "variational", "condition_shape": shape}
+    flow = flows.build(**spec, **more, image_shape=shape)
+    assert sum(isinstance(module, type(ACTIVATIONS[activation]())) for module in flow.context_net.modules()) == 3
+    assert not any(isinstance(module, other) for module in flow.modules())
 
 
 @pytest.mark.parametrize("num_bits", range(1, 9))
