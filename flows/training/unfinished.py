@@ -63,6 +63,10 @@ def hold_unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         partial.replace(record)
         yield
         record.unlink()
+    except KeyboardInterrupt as stop:
+        if has_samples(folder):
+            raise KeyboardInterrupt(f"interrupted: the same command goes on if it has out={folder}") from stop
+        raise
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)

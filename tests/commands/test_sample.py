@@ -277,7 +277,8 @@ def interrupt(ckpt: Path, at: int, *overrides: str) -> Path:
         written.append(path)
         save_png(picture, path)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    told = "interrupted: the same command goes on if it has out="
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match=told):
         patch.setattr(sample, "save_png", save)
         run_sample(ckpt, *GOING_ON, *overrides)
     return ckpt.parent / "out"

@@ -111,7 +111,7 @@ def exit_when_stopped() -> Iterator[None]:
         _complain(str(stop) or "interrupted")
         raise SystemExit(130) from stop
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # this is how Lightning passes Ctrl-C on
+        if stop.code != 130 and isinstance(stop.__context__, KeyboardInterrupt):  # how Lightning passes Ctrl-C on
             _complain("interrupted")
             raise SystemExit(130) from stop
         raise
