@@ -4,7 +4,7 @@ Examples:
     python train.py                                          # Glow on Fashion-MNIST
     python train.py model=realnvp data=cifar10 trainer=gpu   # other choices; --help lists them
     python train.py experiment=digits                        # a trial of a few seconds
-    python train.py experiment=glow_cifar10 check=true       # what this would be; one step, and nothing is kept
+    python train.py experiment=glow_cifar10 trainer=gpu check=true   # what this would take; one step, nothing is kept
     python train.py run_id=mine resume=auto                  # start outputs/mine, or continue it
     python train.py -m model.num_steps=8,16 optimizer.lr=1e-3,3e-4
 """
@@ -86,7 +86,7 @@ def main(cfg: DictConfig) -> float:
 def check(cfg: DictConfig) -> None:
     """Say what a run would take, and take one step of it, without storing anything.
 
-    If the config asks for GPUs that are not here, no step is taken.
+    If the GPUs that the config asks for are not here, or a CPU has too little memory, no step is taken.
 
     Raises:
         ValueError: if the command would resume a run, or if the GPUs that are not here would be too small.
@@ -104,21 +104,20 @@ def check(cfg: DictConfig) -> None:
     if is_first:
         sets = ", ".join(f"{len(images):,} {name}" for name, images in data.sets.items())
         print(f"images                       {sets}", *plan.lines(), sep="\n")
-    if training.lacks_gpus(cfg.trainer):
-        if plan.gib_in_all > cfg.gpu_gib:
-            raise ValueError(
-                f"the run needs {plan.gib_in_all:.3g} GiB on each device, and gpu_gib is {cfg.gpu_gib:g}: lower "
-                "data.batch_size, set model.memory_flat=true, or take more devices"
-            )
+    if why := training.why_no_step(cfg, plan):
         if is_first:
-            print(f"no step: the GPUs are not here; {plan.gib_in_all:.3g} of {cfg.gpu_gib:g} GiB of each would be used")
+            print(f"no step: {why}")
         return
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     training.set_tf32(cfg.allow_tf32)
     seed_everything(cfg.seed, verbose=False)
     lit, _ = build_lit(cfg)
     callbacks, rehearsal = instantiate_all(cfg.get("callbacks")), training.Rehearsal()
-    training.check_objective(cfg.objective, quality_of(callbacks), lit.flow.num_classes, data)
+    quality = quality_of(callbacks)
+    training.check_objective(cfg.objective, quality, lit.flow.num_classes, data)
+    if quality is not None:
+        quality.check(lit.flow)
+        quality.check_images(data)
     with TemporaryDirectory() as folder:
         taking_part = training.for_rehearsal([*callbacks, rehearsal], Path(folder))
         trainer = instantiate(cfg.trainer, callbacks=taking_part, default_root_dir=folder, **training.ONE_STEP)
@@ -302,7 +301,7 @@ def train_and_test(
     }
     if quality := quality_of(trainer.callbacks):  # type: ignore[attr-defined]
         found = quality.measured(trainer, lit.flow.to(trainer.strategy.root_device))
-        results |= {f"val_{name}": value for name, value in found.items()}
+        results |= {f"val_{name}": value for name, value in found.items()} | {"val_samples": quality.about}
     if test:
         trainer.test(lit, data, verbose=False)
         assert lit.test_average is not None

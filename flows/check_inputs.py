@@ -232,7 +232,10 @@ def check_guidance(guidance: Any) -> float:
     Raises:
         ValueError: unless it is one finite number of at least 0.
     """
-    number = float(guidance) if isinstance(guidance, Real) else math.nan
+    try:
+        number = float(guidance) if isinstance(guidance, Real) else math.nan
+    except OverflowError:
+        number = math.inf
     if not 0 <= number < math.inf:
         raise ValueError(f"guidance is one finite number of at least 0, got {describe(guidance)}")
     return number

@@ -1,16 +1,15 @@
-"""A short name of the weights of a flow, by which files know to which flow they belong."""
+"""A short name of the weights of a flow, by which files know to which flow they belong, or of other weights."""
 
 from hashlib import sha256
 
 import torch
+from torch import nn
 
-from flows.image_flow import ImageFlow
 
-
-def fingerprint(flow: ImageFlow) -> str:
-    """Return 16 hexadecimal digits that depend on all weights and buffers of a flow, whatever its device."""
+def fingerprint(module: nn.Module) -> str:
+    """Return 16 hexadecimal digits that depend on all weights and buffers of a module, whatever its device."""
     digest = sha256()
-    for name, value in sorted(flow.state_dict().items()):
+    for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -12,9 +12,11 @@ class Guidance(NamedTuple):
     """How much a conditional flow is guided, and away from what (Ho & Salimans 2022, arXiv:2207.12598).
 
     Each Gaussian p that reads labels is replaced by p^(1 + weight) / q^weight, normalised, where q is the same Gaussian
-    under the dropped label. If there is one such Gaussian, that of the prior at the top, the samples come from
-    p(x | label)^(1 + weight) / p(x | dropped label)^weight. If there are several, as in splits and in autoregressive
-    blocks, this is a heuristic, because the normalisation of each one depends on what was drawn before it.
+    under the dropped label. If there is one such Gaussian, that of the prior at the top, if nothing else reads labels,
+    and if q is at least as wide as p in every entry, the samples come from
+    p(x | label)^(1 + weight) / p(x | dropped label)^weight. Otherwise this is a heuristic. If there are several such
+    Gaussians, as in splits and in autoregressive blocks, the normalisation of each one depends on what was drawn before
+    it. Couplings that read labels are not guided.
     """
 
     weight: float
@@ -35,7 +37,5 @@ def guided(h: Tensor, dropped: Tensor, weight: float) -> Tensor:
     mu, log_sigma = h.chunk(2, 1)
     dropped_mu, dropped_log_sigma = dropped.chunk(2, 1)
     ratio = (2 * (log_sigma - dropped_log_sigma)).exp().clamp(max=1)
-    precision = 1 + weight - weight * ratio  # in units of that of p
-    return torch.cat(
-        (((1 + weight) * mu - weight * ratio * dropped_mu) / precision, log_sigma - 0.5 * precision.log()), 1
-    )
+    precision = 1 + weight * (1 - ratio)  # in units of that of p
+    return torch.cat((mu + weight * ratio / precision * (mu - dropped_mu), log_sigma - 0.5 * precision.log()), 1)

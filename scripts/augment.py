@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are f
 
 from data import ImageData, ImageSet
 from data.order import shuffled
+from flows import Sampler
 from flows.arguments import choose, require_positive
 from flows.check_inputs import check_angle, check_guidance, check_seeds, check_temperature
 from flows.edits import turned
@@ -79,6 +80,8 @@ def augment(
     flow, provenance = load_flow(ckpt, with_provenance=True)
     names = class_folders(data)
     check_flow(ckpt, flow, data, by)
+    if by == "latents" and guidance != 0:
+        raise ValueError("guidance is for by=samples: leave it out with by=latents, which draws no labels")
     flow.check_drawing(guidance)
     data.prepare_data()
     data.setup()
@@ -89,9 +92,10 @@ def augment(
     folder = new_folder(out)
     for name in names:
         (folder / name).mkdir()
+    sampler = Sampler(flow)
     for some in track(batches, by, console=Console(stderr=True), transient=True):
         if by == "samples":
-            images, labels = drawn(flow, some, **chosen)
+            images, labels = drawn(sampler, some, **chosen)
         else:
             images, labels = near(flow, train_set, some, **chosen)
         for image, label, number in zip(images.cpu(), labels.tolist(), some, strict=True):
@@ -139,11 +143,12 @@ def check_flow(ckpt: str, flow: ImageFlow, data: ImageData, by: str) -> None:
     check_fits(ckpt, flow, data)
 
 
-def drawn(flow: ImageFlow, seeds: range, temperature: float, guidance: float) -> tuple[Tensor, Tensor]:
+def drawn(sampler: Sampler, seeds: range, temperature: float, guidance: float) -> tuple[Tensor, Tensor]:
     """Draw samples, their classes in turn as by `sample.py`, and return them with their labels."""
+    flow = sampler.flow
     assert flow.num_classes is not None
     labels = torch.tensor(seeds, device=next(flow.parameters()).device) % flow.num_classes
-    return flow.sample(seeds, temperature, labels, guidance=guidance), labels
+    return sampler.sample(seeds, temperature, labels, guidance=guidance), labels
 
 
 def near(flow: ImageFlow, images: ImageSet, seeds: range, angle: float) -> tuple[Tensor, Tensor]:

@@ -10,14 +10,16 @@ FrEIA has fixed rotations in place of 1x1 convolutions; these are counted as par
 standard normal priors. normflows has a mean and a width for each entry of the latents; these are not counted.
 So this project does more work than FrEIA. The table of equal work compares each library with this project's parts in
 its own arrangement: with its rotations or 1x1 convolutions, its priors and plain networks.
-Each contestant runs in the memory format and with the number of threads that suit it best. The contestants take turns
-in each round, so the ratios hold even if the speed of the machine varies.
+Each contestant runs in the memory format and with the number of threads that suit it best; compiled, and in the growth,
+in channels_last with all threads. The contestants take turns in each round, so the ratios hold even if the speed of the
+machine varies.
 The floor is the time of only the convolutions of this project's networks, forward and backward.
-The folder gets bench.json, bench.md and growth.png, written after each shape and each axis of the growth: if
-the benchmark is stopped, what was measured is there. A GPU is used if there is one.
+The folder gets bench.json and bench.md, written after each shape and each axis of the growth, and growth.png at the
+end: if the benchmark is stopped, what was measured is there. A GPU is used if there is one.
 """
 
 import argparse
+import math
 import os
 import platform
 import shlex
@@ -39,7 +41,7 @@ from scripts.benchmark.comparison import compare
 from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
 from scripts.benchmark.memory import fail_rather_than_be_killed
-from scripts.benchmark.report import equal_work_table, fact_table, growth_table, markdown, time_table
+from scripts.benchmark.report import growth_table, markdown, tables
 from scripts.benchmark.work import SHAPES
 
 
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tell=status.update,
             )
             report["shapes"].append(result)
-            for rows in time_table(result), equal_work_table(result), fact_table(result):
+            for rows in tables(result):
                 console.print(as_rich(rows))
             write(report, told.folder)
         if told.growth:
@@ -100,6 +102,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-growth", dest="growth", action="store_false", help="leave out the growth with size")
     parser.add_argument("--compile", action="store_true", help="measure all of them compiled, too: many minutes more")
     told = parser.parse_args(arguments)
+    if told.folder.exists() and not told.folder.is_dir():
+        parser.error(f"{told.folder} is a file: give a folder for the results")
+    if not 0 < told.seconds < math.inf:
+        parser.error(f"--seconds is a number above 0, got {told.seconds}")
     if told.rounds < 2:
         parser.error(f"--rounds is at least 2, as a spread takes two, got {told.rounds}")
     return told

@@ -10,6 +10,7 @@ is only one header. JPEG-XL needs `pip install -e '.[codecs]'`.
 
 import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+
 from data import ImageData
 from flows.arguments import choose, require_positive
 from flows.training import check_arguments, check_config, command_line, to_json
 from flows.training.grid import check_channels
+from scripts.files.new_file import check_new_file
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"format": "PNG", "optimize": True},
@@ -47,6 +51,7 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
     """Print a table, and write its figures to `out` if given; see conf/codecs.yaml for the arguments."""
     if num_images is not None:
         require_positive(num_images=num_images)
+    check_new_file("out", out, ".json")
     check_channels(data.image_shape[0])
     data.prepare_data()
     data.setup()
@@ -74,6 +79,7 @@ def codecs() -> list[str]:
     try:
         import pillow_jxl  # noqa: F401, registers the format
     except ModuleNotFoundError:
+        print("JPEG-XL is left out: it needs pip install -e '.[codecs]'", file=sys.stderr)
         return [name for name in OPTIONS if name != "JPEG-XL"]
     return list(OPTIONS)
 

@@ -11,17 +11,18 @@ Examples:
 """
 
 import csv
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
 
 from data import Batch, ImageData, ImageSet
 from flows.arguments import choose, require_positive
@@ -40,6 +41,8 @@ from flows.training import (
 from flows.training.given import check_conditions, check_fits, given, on_device
 from flows.training.machine.sharing import shared
 from flows.training.metric import Average
+from flows.training.run.provenance import check_split, describe_data
+from scripts.files.new_file import check_new_file
 
 
 @command_line("../conf", "evaluate")
@@ -48,13 +51,15 @@ def main(cfg: DictConfig) -> None:
     check_config(cfg)
     arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
     check_arguments(evaluate, arguments)
-    evaluate(data=instantiate(cfg.data), **arguments)
+    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    evaluate(data=instantiate(cfg.data), made_from=describe_data(config), **arguments)
 
 
 @torch.no_grad()
 def evaluate(
     *,
     data: ImageData,
+    made_from: str,
     ckpt: str,
     split: str,
     num_draws: int,
@@ -65,10 +70,13 @@ def evaluate(
     out: str | None,
     device: str,
 ) -> None:
-    """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments."""
+    """Print the result as JSON, and write it to `out` if given; see conf/evaluate.yaml for the arguments.
+
+    `made_from` says as text from what `data` is made.
+    """
     require_positive(num_draws=num_draws)
-    check_file("out", out, ".json")
-    check_file("per_image", per_image, ".csv")
+    check_new_file("out", out, ".json")
+    check_new_file("per_image", per_image, ".csv")
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
@@ -77,6 +85,8 @@ def evaluate(
     check_fits(ckpt, flow, data)
     check_conditions(flow, data.condition_shape)
     images = images_of(data, split)
+    if provenance is not None:
+        check_split(provenance.data, made_from, split)
     if flow.num_classes is not None and provenance is not None:
         check_class_names(provenance.class_names, data.class_names)
     with shared() as share:
@@ -134,26 +144,6 @@ def evaluate(
         Path(out).write_text(to_json(result) + "\n")
     if per_image is not None:
         write_rows(Path(per_image), images, columns)
-
-
-def check_file(name: str, told: str | None, ending: str) -> None:
-    """Check that a file can be written, before anything is computed.
-
-    Raises:
-        ValueError: if it has another ending than its content.
-        OSError: if there is no such folder, if it cannot be written, or if the file is there already.
-    """
-    if told is None:
-        return
-    path = Path(told)
-    if path.suffix != ending:
-        raise ValueError(f"{name}={told} would hold {ending[1:].upper()}: give it a name that ends in {ending}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{name}={told}: there is no folder {path.parent}: make it, or give another path")
-    if path.exists():
-        raise FileExistsError(f"{name}={told} holds a result already: give another path, or remove it")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{name}={told} cannot be written there: give another path")
 
 
 def images_of(data: ImageData, split: str) -> ImageSet:

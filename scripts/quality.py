@@ -14,8 +14,8 @@ the final figure.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
-from torch import nn
+from torch import Tensor
 
 from data import ImageData, ImageSet, Subset
 from data.order import shuffled
@@ -45,26 +45,26 @@ from flows.training import (
     to_json,
 )
 from flows.training.given import check_fits, on_device
-from flows.training.knobs import Knobs, all_knobs
+from flows.training.knobs import all_knobs
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
-from flows.training.quality.features import Classifier, Features, classifier_of
+from flows.training.quality.features import Classifier, Features, classifier_of, describe_features, described_by, ready
 from flows.training.quality.nearest import nearest, pixels
+from flows.training.quality.report import markdown, means, plot
 from flows.training.quality.samples import (
     Described,
     accuracy,
+    class_frequencies,
     described_samples,
     drawn,
     in_batches,
     in_levels_of,
     joined,
 )
-from flows.training.quality.so_far import SoFar, make_folder, read_so_far, write_so_far, write_whole
-from flows.training.run.provenance import describe_data
+from flows.training.quality.so_far import SoFar, hold_folder, make_folder, read_so_far, write_so_far, write_whole
+from flows.training.run.provenance import check_split, describe_data
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
-COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
-"""The figures of the table, and their number formats."""
 
 
 @command_line("../conf", "quality")
@@ -130,64 +130,84 @@ def measure(
     some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values
     check_enough(len(real_set), features.num_features, f"{split} images")
     check_enough(len(some), features.num_features, "training images")
+    if provenance is not None:
+        check_split(provenance.data, made_from["data"], "train")
 
     unfinished = folder / "quality.partial.json"
     depends_on = {**made_from, "flow": fingerprint(flow), "split": split, "num_samples": num_samples}
-    classifier = classifier_of(features, data)
-    with shared() as share:
-        so_far: SoFar = {}
-        if share.is_first:
-            make_folder(folder)
-            so_far = read_so_far(unfinished, depends_on)
-        (so_far,) = share.gathered([so_far] if share.is_first else [])
-        sampler = Sampler(flow.to(place))
-        features = features.to(place) if isinstance(features, nn.Module) else features
-        real = described(real_set, data, flow, features, share, f"{split} images")
-        floor = described(Subset(train_set, some), data, flow, features, share, "training images")
-        missing = [(knobs, k) for knobs in settings for k in sample_seeds if (knobs, k) not in so_far]
-        for knobs, k in track(missing, "sets of samples", **SHOWN):
-            seeds = range(k * num_samples, (k + 1) * num_samples)
-            samples = described_samples(sampler, features, seeds, batch_size, knobs=knobs, share=share)
+    classifier, frequencies = classifier_of(features, data), class_frequencies(train_set.labels, flow.num_classes)
+    with ExitStack() as while_measuring:
+        with shared() as share:
+            so_far: SoFar = {}
             if share.is_first:
-                so_far[knobs, k] = figures(samples, real, classifier)
-                write_so_far(unfinished, depends_on, so_far)
-    if not share.is_first:
-        return
+                make_folder(folder)
+                while_measuring.enter_context(hold_folder(folder))
+                so_far = read_so_far(unfinished, depends_on)
+            (so_far,) = share.gathered([so_far] if share.is_first else [])
+            sampler = Sampler(flow.to(place))
+            features = ready(features, place)
+            real = described(real_set, data, flow, features, share, f"{split} images")
+            floor = described(Subset(train_set, some), data, flow, features, share, "training images")
+            missing = [(knobs, k) for knobs in settings for k in sample_seeds if (knobs, k) not in so_far]
+            for knobs, k in track(missing, "sets of samples", **SHOWN):
+                seeds = range(k * num_samples, (k + 1) * num_samples)
+                how: Any = {"knobs": knobs, "frequencies": frequencies, "share": share}
+                samples = described_samples(sampler, features, seeds, batch_size, **how)
+                if share.is_first:
+                    so_far[knobs, k] = figures(samples, real, classifier)
+                    write_so_far(unfinished, depends_on, so_far)
+        if not share.is_first:
+            return
 
-    floor_row = means([figures(floor, real, classifier) | {"accuracy": accuracy(real, classifier)}])
-    rows = {knobs: means([so_far[knobs, k] for k in sample_seeds]) | knobs._asdict() for knobs in settings}
-    best = min(rows, key=lambda knobs: rows[knobs]["fd"])
-    first = sample_seeds[0] * num_samples
-    seeds = range(first, first + min(num_columns**2, num_samples))
-    shown = torch.cat([drawn(sampler, some, best)[0].cpu() for some in in_batches(seeds, batch_size)])
-    search: Any = {"batch_size": data.eval_batch_size, "described": lambda images: pixels(in_levels_of(flow, images))}
-    rows_shown, gaps = nearest(shown[:num_columns], train_set, **search)
-    neighbours = train_set[rows_shown.flatten().tolist()].images
-    _, usual = nearest(real_set[list(range(min(num_columns, len(real_set))))].images, train_set, **search)
-    save_png(image_grid(shown, num_columns), folder / "best.png")
-    save_png(image_grid(torch.cat([shown[:num_columns], neighbours]), num_columns), folder / "nearest.png")
-    result = {
-        "ckpt": ckpt,
-        "num_bits": flow.dequantize.num_bits,
-        "features": type(features).__name__,
-        "distance": features.distance,
-        "split": split,
-        "real_images": len(real.features),
-        "training_images": len(floor.features),
-        "samples": num_samples,
-        "sample_seeds": list(sample_seeds),
-        "best": best._asdict(),
-        "nearest_training_image": {"samples": gaps.mean().item(), f"{split} images": usual.mean().item()},
-        "rows": [floor_row | {"temperature": None}, *rows.values()],
-    }
-    table = markdown(result)
-    (folder / "quality.md").write_text(table)
-    plot(result, folder / "quality.png")
-    write_whole(folder / "quality.json", to_json(result) + "\n")
-    unfinished.unlink(missing_ok=True)
+        floor_row = means([figures(floor, real, classifier) | {"accuracy": accuracy(real, classifier)}])
+        rows = {knobs: means([so_far[knobs, k] for k in sample_seeds]) | knobs._asdict() for knobs in settings}
+        best = min(rows, key=lambda knobs: rows[knobs]["fd"])
+        first = sample_seeds[0] * num_samples
+        parts = in_batches(range(first, first + min(num_columns**2, num_samples)), batch_size)
+        shown = torch.cat([drawn(sampler, part, best, frequencies)[0].cpu() for part in parts])
+        gap, usual_gap = draw_pictures(shown, num_columns, flow, real_set, data, folder)
+        result = {
+            "ckpt": ckpt,
+            "data": made_from["data"],
+            "num_bits": flow.dequantize.num_bits,
+            "features": describe_features(features),
+            "distance": features.distance,
+            "split": split,
+            "real_images": len(real.features),
+            "training_images": len(floor.features),
+            "samples": num_samples,
+            "sample_seeds": list(sample_seeds),
+            "classes_as_in_training": frequencies is not None,
+            "best": best._asdict(),
+            "nearest_training_image": {"samples": gap, f"{split} images": usual_gap},
+            "rows": [floor_row | {"temperature": None}, *rows.values()],
+        }
+        table = markdown(result)
+        (folder / "quality.md").write_text(table)
+        plot(result, folder / "quality.png")
+        write_whole(folder / "quality.json", to_json(result) + "\n")
+        unfinished.unlink(missing_ok=True)
     print(table)
     print(f"{folder}/best.png: samples at {best}, the best by {features.distance}")
     print(f"{folder}/nearest.png: samples above the training images that are nearest to them")
+
+
+def draw_pictures(
+    samples: Tensor, num_columns: int, flow: ImageFlow, real: ImageSet, data: ImageData, folder: Path
+) -> tuple[float, float]:
+    """Write pictures of samples, and of some with the nearest training images.
+
+    Returns:
+        The mean distance of these samples, and of as many real images, to the nearest training image.
+    """
+    train_set = data.sets["train"]
+    search: Any = {"batch_size": data.eval_batch_size, "described": lambda images: pixels(in_levels_of(flow, images))}
+    rows, gaps = nearest(samples[:num_columns], train_set, **search)
+    neighbours = train_set[rows.flatten().tolist()].images
+    _, usual = nearest(real[list(range(min(num_columns, len(real))))].images, train_set, **search)
+    save_png(image_grid(samples, num_columns), folder / "best.png")
+    save_png(image_grid(torch.cat([samples[:num_columns], neighbours]), num_columns), folder / "nearest.png")
+    return gaps.mean().item(), usual.mean().item()
 
 
 def described(
@@ -197,90 +217,13 @@ def described(
     loader = data.batches(images, share.rank, share.world_size)
     parts = []
     for batch in track(on_device(loader, next(flow.parameters()).device), name, len(loader), **SHOWN):
-        parts.append(Described(features(in_levels_of(flow, batch.images)).cpu(), batch.labels.cpu()))
+        parts.append(Described(described_by(features, in_levels_of(flow, batch.images)), batch.labels.cpu()))
     return joined(share.gathered(parts))
 
 
 def figures(images: Described, real: Described, classifier: Classifier | None) -> dict[str, Any]:
     """Return the figures of a set of images."""
     return distances(images.features, real.features)._asdict() | {"accuracy": accuracy(images, classifier)}
-
-
-def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one row of the table, from the figures of sets that were drawn in the same way, with the spread of FD."""
-    row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
-    return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean of values, or None if one of them is None."""
-    known = [value for value in values if value is not None]
-    return mean(known) if len(known) == len(values) else None
-
-
-def markdown(result: dict[str, Any]) -> str:
-    """Return the table, followed by the settings on which its figures depend."""
-    names = [name for name in COLUMNS if any(row[name] is not None for row in result["rows"])]
-    heads = [result["distance"] if name == "fd" else "KID" if name == "kid" else name for name in names]
-    lines = [["images", *heads], ["---"] * (len(heads) + 1)]
-    for row in result["rows"]:
-        cells = ["" if row[name] is None else format(row[name], COLUMNS[name]) for name in names]
-        if row["fd_spread"] is not None:
-            cells[0] += f" ± {row['fd_spread']:.2f}"
-        what = "training images" if row["temperature"] is None else f"samples, {knobs_of(row)}"
-        lines.append([what, *cells])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    seeds = ", ".join(map(str, result["sample_seeds"]))
-    levels = f" All images have {2**bits} grey levels, those of the flow." if (bits := result["num_bits"]) < 8 else ""
-    return (
-        f"{text}\n\n{result['samples']:,} samples per row (sample seeds {seeds}) and {result['training_images']:,} "
-        f"training images, compared with {result['real_images']:,} {result['split']} images by {result['features']}. "
-        "The row of training images is the floor; its accuracy is that of the real images compared with."
-        f"{levels}\n"
-    )
-
-
-def knobs_of(row: dict[str, Any]) -> Knobs:
-    """Return how the samples of a row of the table were drawn."""
-    return Knobs(**{name: row[name] for name in Knobs._fields})
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw the figures against temperature, or against guidance if there is only one temperature.
-
-    The distance has one line for each guidance, the other figures are those at the best guidance. The figures of the
-    training images are horizontal lines.
-    """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    floor, *rows = result["rows"]
-    across, other = (
-        ("temperature", "guidance") if len({r["temperature"] for r in rows}) > 1 else ("guidance", "temperature")
-    )
-    lines: dict[float, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: (row[other], row[across])):
-        lines.setdefault(row[other], []).append(row)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for value, some in lines.items():
-        left.plot([row[across] for row in some], [row["fd"] for row in some], "o-", label=f"{other} {value:g}")
-    left.axhline(floor["fd"], color="black", linestyle=":", label="real images")
-    left.set_ylabel(result["distance"])
-    best = result["best"][other]
-    for name in ("precision", "recall", "accuracy"):
-        some = [row for row in lines[best] if row[name] is not None]
-        if some:
-            (line,) = right.plot([row[across] for row in some], [row[name] for row in some], "o-", label=name)
-            if floor[name] is not None:
-                right.axhline(floor[name], color=line.get_color(), linestyle=":", label=f"{name}, real images")
-    right.set_ylabel(f"part of images, {other} {best:g}")
-    for axis in (left, right):
-        axis.set_xlabel(across)
-        axis.legend()
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,11 @@ import argparse
 import math
 import os
 import shlex
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.errors import HydraException
@@ -37,20 +34,14 @@ from flows.training.command.explain import explain
 from flows.training.command.names import as_text
 from flows.training.command.overrides import tidy
 from scripts.racing.child import STOPPED, run_to_end
+from scripts.racing.contestant import Contestant
 from scripts.racing.earlier import check_rows, check_run, settings
+from scripts.racing.plot import plot
+from scripts.racing.table import markdown
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 BUSY = 0.5
 """If the load average is above this value, the machine does other work, too."""
-
-
-@dataclass
-class Contestant:
-    """A config with a name, and its runs."""
-
-    name: str
-    overrides: list[str]
-    runs: list[Run]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for contestant in contestants:
                 print(f"\n{title(contestant.name, seed)}", flush=True)
                 contestant.runs.append(train(contestant, seed, told))
-    (told.folder / "race.json").write_text(to_json([result(contestant) for contestant in contestants]))
+    (told.folder / "race.json").write_text(to_json([contestant.result() for contestant in contestants]))
     text = markdown(contestants)
     (told.folder / "race.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
@@ -192,137 +183,6 @@ def limits(told: argparse.Namespace) -> list[str]:
         "trainer.check_val_every_n_epoch=null",
         f"trainer.val_check_interval='00:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}'",
     ]
-
-
-def result(contestant: Contestant) -> dict[str, Any]:
-    """Return all results of a contestant."""
-    return {
-        "name": contestant.name,
-        "overrides": contestant.overrides,
-        "runs": [
-            {**run.summary, "status": run.status, "name": run.name, "curve": [point._asdict() for point in run.curve]}
-            for run in contestant.runs
-        ],
-    }
-
-
-def markdown(contestants: Sequence[Contestant]) -> str:
-    """Return the table of a race, with one row per contestant.
-
-    A row has the means over the complete runs, and the test (or else validation) bits/dim of each seed. A mean is
-    "not finite" if the result of one of them is not.
-    """
-    columns = ["contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"]
-    with_fd = any(mean(contestant, "val_fd") is not None for contestant in contestants)
-    columns += ["val FD"] * with_fd
-    lines = [columns, ["---"] * len(columns)]
-    first = mean(contestants[0], "val_bits_per_dim")
-    for contestant in contestants:
-        val, test = mean(contestant, "val_bits_per_dim"), mean(contestant, "test_bits_per_dim")
-        error = mean(contestant, "test_standard_error")
-        lines.append(
-            [
-                contestant.name,
-                shown(mean(contestant, "parameters"), ",.0f"),
-                shown(mean(contestant, "images"), ",.0f"),
-                shown(mean(contestant, "images_per_second"), ".0f"),
-                shown(val, ".3f"),
-                shown(None if val is None or first is None else first - val, "+.3f"),
-                shown(test, ".3f") if error is None or math.isnan(error) else f"{test:.3f} ± {error:.3f}",
-                ", ".join(map(of_seed, contestant.runs)),
-                *[shown(mean(contestant, "val_fd"), ".2f")] * with_fd,
-            ]
-        )
-    failed = [run for contestant in contestants for run in contestant.runs if not run.is_complete]
-    parts = ["\n".join(f"{run.name} {run.status}: {run.problem}" for run in failed)]
-    if len(contestants) > 1:
-        parts.insert(0, as_table(time_to_quality(contestants)))
-    return "\n\n".join([as_table(lines), *filter(None, parts)]) + "\n"
-
-
-def of_seed(run: Run) -> str:
-    """Return the test (or else validation) bits/dim of a complete run, or the status of another one."""
-    key = "test_bits_per_dim" if "test_bits_per_dim" in run.summary else "val_bits_per_dim"
-    return shown(value_of(run, key), ".3f") if run.is_complete else run.status
-
-
-def as_table(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as a table in Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def time_to_quality(contestants: Sequence[Contestant]) -> list[list[str]]:
-    """Return the minutes of training after which each contestant is as good as another one is at its end.
-
-    There is one row per contestant, and one column per mean final validation bits/dim. A cell has the mean over the
-    seeds of the minutes until the first validation that is at least as good. It is empty if not all of them came there.
-    """
-    ends = {one.name: mean(one, "val_bits_per_dim") for one in contestants}
-    goals = {name: bits for name, bits in ends.items() if bits is not None and math.isfinite(bits)}
-    header = ["minutes until", *(f"{bits:.3f} ({name})" for name, bits in goals.items())]
-    lines = [header, ["---"] * len(header)]
-    for contestant in contestants:
-        minutes = [mean_minutes(contestant.runs, bits) for bits in goals.values()]
-        lines.append([contestant.name, *(shown(one, ".1f") for one in minutes)])
-    return lines
-
-
-def mean_minutes(runs: Sequence[Run], bits: float) -> float | None:
-    """Return the mean of the minutes until runs validate with at most so many bits/dim, or None if not all do."""
-    seconds = [next((point.seconds for point in run.curve if point.bits_per_dim <= bits), None) for run in runs]
-    known = [one for one in seconds if one is not None]
-    return statistics.fmean(known) / 60 if known and len(known) == len(seconds) else None
-
-
-def mean(contestant: Contestant, key: str) -> float | None:
-    """Return the mean over the complete runs: nan if a result is not finite, None if one of them, or all, lack it."""
-    values = [value_of(run, key) for run in contestant.runs if run.is_complete]
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and len(known) == len(values) else None
-
-
-def value_of(run: Run, key: str) -> float | None:
-    """Return a result of a run: nan if it is not finite (JSON has null for it), None if there is none."""
-    if key not in run.summary:
-        return None
-    return math.nan if run.summary[key] is None else run.summary[key]
-
-
-def shown(value: float | None, form: str) -> str:
-    """Return a number as text; None becomes an empty text."""
-    if value is None:
-        return ""
-    return format(value, form) if math.isfinite(value) else "not finite"
-
-
-def plot(contestants: Sequence[Contestant], path: Path) -> None:
-    """Draw validation bits/dim against training time and against images, with one line per run."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        sys.exit("error: the table is written, but the plot needs matplotlib: pip install matplotlib")
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    colours = plt.get_cmap("tab10")
-    for panel, column, label in zip(panels, ("seconds", "images"), ("seconds of training", "images"), strict=True):
-        for place, contestant in enumerate(contestants):
-            for number, run in enumerate(contestant.runs):
-                along = [getattr(point, column) for point in run.curve]
-                bits = [point.bits_per_dim for point in run.curve]
-                name = contestant.name if number == 0 and panel is panels[0] else None
-                panel.plot(along, bits, marker=".", color=colours(place % 10), label=name)
-        panel.set(xlabel=label, xscale="log")
-        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-        panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("val bits/dim")
-    figure.legend(loc="outside right upper", fontsize="small")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

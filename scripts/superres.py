@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import Tensor
 
 from data import Batch, ImageData
+from flows import Sampler
 from flows.arguments import choose, require_positive
 from flows.check_inputs import check_several, check_temperature
 from flows.image_flow import ImageFlow
@@ -105,9 +106,9 @@ def measure(
     batches = [*islice(on_device(loader, place), -(-num_samples // data.eval_batch_size))]
     images = torch.cat([batch.images for batch in batches])[:num_samples]
     conditions = torch.cat([condition_of(batch) for batch in batches])[:num_samples]
-    rows, errors = [enlarged(conditions, flow.image_shape)], {}
+    sampler, rows, errors = Sampler(flow), [enlarged(conditions, flow.image_shape)], {}
     for one in temperatures:
-        samples = sampled(flow, batches, one)[:num_samples]
+        samples = sampled(sampler, batches, one)[:num_samples]
         rows.append(samples)
         errors[str(one)] = rms_error(samples, conditions)
     rows.append(images)
@@ -142,10 +143,12 @@ def condition_of(batch: Batch) -> Tensor:
     return batch.condition
 
 
-def sampled(flow: ImageFlow, batches: Sequence[Batch], temperature: float) -> Tensor:
+def sampled(sampler: Sampler, batches: Sequence[Batch], temperature: float) -> Tensor:
     """Return one sample per image of the batches, given the condition and label of this image."""
     told = track(batches, f"samples at temperature {temperature:g}", **SHOWN)
-    return torch.cat([flow.sample(batch.index.tolist(), temperature, **given(flow, batch)) for batch in told])
+    return torch.cat(
+        [sampler.sample(batch.index.tolist(), temperature, **given(sampler.flow, batch)) for batch in told]
+    )
 
 
 def rms_error(images: Tensor, conditions: Tensor) -> float:

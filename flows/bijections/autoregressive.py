@@ -10,6 +10,9 @@ from flows.guidance import Guidance, guided
 from flows.networks.conditioner import limited
 from flows.networks.transformer import CausalTransformer
 
+FAR = 1e6
+"""No pixel of an image comes near to this value."""
+
 
 class AutoregressiveTransformer(Bijection):
     """Map the pixels of an image `(B, C, H, W)` as a sequence of tokens, each steered by those before it.
@@ -110,7 +113,8 @@ class AutoregressiveTransformer(Bijection):
         """
         x = columns
         for _ in range(self.num_tokens):
-            before = x.nan_to_num()  # a token that is not exact yet may overflow, and would spoil those before it
+            # A token that is not exact yet may overflow, and would spoil those before it in the transformer.
+            before = x.nan_to_num(0, 0, 0).clamp(-FAR, FAR)
             x = self.inverse_of(columns, self.steer(both(before, guidance), known), guidance)
             if not torch.is_grad_enabled() and torch.equal(x, before):
                 break

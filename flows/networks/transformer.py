@@ -1,11 +1,15 @@
 """A causal transformer over tokens, with a cache for one token at a time."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flows.arguments import require_positive
+from flows.autograd import is_plain
 
 Cache = tuple[Tensor, Tensor]
 """Keys and values of one layer, `(B, heads, T, width / heads)`, of which the first few tokens are filled in."""
@@ -29,7 +33,9 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return what attention adds to tokens `(B, T, width)`."""
         queries, keys, values = self._heads(tokens)
-        found = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        plain = not torch.compiler.is_compiling() and is_plain()  # only this kernel has second derivatives
+        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+            found = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         return self.leave(found.transpose(1, 2).flatten(2))
 
     def step(self, token: Tensor, place: int, cache: Cache) -> Tensor:

@@ -31,7 +31,7 @@ from .core import to_json as to_json
 from .cost import Cost as Cost
 from .cost import estimate as estimate
 from .forecast import forecast as forecast
-from .forecast import lacks_gpus as lacks_gpus
+from .forecast import why_no_step as why_no_step
 from .grid import image_grid as image_grid
 from .grid import save_png as save_png
 from .grid import temperature_rows as temperature_rows

@@ -40,12 +40,13 @@ def exchange_seconds(parameters: int, devices: int, network_gb: float) -> float:
     return bytes_sent(parameters, devices) / (network_gb * 1e9) + messages * LATENCY
 
 
-def waiting(compute: float, exchange: float) -> tuple[float, float]:
+def waiting(compute: float, exchange: float, num_batches: int = 1) -> tuple[float, float]:
     """Return which part of a step, 0 to 1, is waiting: if all of the backward pass overlaps, and if nothing does.
 
     Args:
         compute: seconds of computing in a step.
         exchange: seconds in which its gradients are exchanged.
+        num_batches: whose gradients make one step; they are exchanged in the backward pass of the last one.
     """
-    least = max(0.0, exchange - BACKWARD * compute)
+    least = max(0.0, exchange - BACKWARD * compute / num_batches)
     return least / (compute + least), exchange / (compute + exchange)

@@ -10,7 +10,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from flows.training.communication import bytes_sent, exchange_seconds, waiting
 from flows.training.cost import BYTES, Cost, estimate, moments
+from flows.training.machine.device import memory_gib
 from flows.training.machine.slurm import is_slurm_task
+
+PART_OF_MEMORY = 0.75
+"""So much of a machine's memory a run may take before its work space."""
 
 
 class Forecast(NamedTuple):
@@ -20,7 +24,8 @@ class Forecast(NamedTuple):
         cost: of training the model.
         devices: number of devices that train together.
         gib: GiB on each device, by what they are for.
-        batch_size: images of a step, on all devices together.
+        batch_size: images of a batch, on all devices together.
+        num_batches: whose gradients make one step.
         an_epoch: number of training images; None if it is not known.
         ends: for each limit of the run, its name and the hours after which it ends the run.
         tflops: TFLOP/s that each device sustains, an assumption.
@@ -31,6 +36,7 @@ class Forecast(NamedTuple):
     devices: int
     gib: dict[str, float]
     batch_size: int
+    num_batches: int
     an_epoch: int | None
     ends: dict[str, float]
     tflops: float
@@ -44,8 +50,9 @@ class Forecast(NamedTuple):
     @property
     def waiting(self) -> tuple[float, float]:
         """Which part of a step, 0 to 1, is waiting for gradients, at least and at most."""
-        compute = self.cost.hours(self.batch_size, self.tflops * self.devices) * 3600
-        return waiting(compute, exchange_seconds(self.cost.parameters, self.devices, self.network_gb))
+        compute = self.cost.hours(self.num_batches * self.batch_size, self.tflops * self.devices) * 3600
+        exchange = exchange_seconds(self.cost.parameters, self.devices, self.network_gb)
+        return waiting(compute, exchange, self.num_batches)
 
     def lines(self) -> Iterator[str]:
         """Go through the lines of a report."""
@@ -101,7 +108,33 @@ def forecast(cfg: DictConfig, an_epoch: int | None) -> Forecast:
         "activations": cost.mebibytes * cfg.data.batch_size / devices / 1024,
     }
     ends = limits(cfg, an_epoch, lambda num_images: cost.hours(num_images, cfg.tflops * devices))
-    return Forecast(cost, devices, gib, cfg.data.batch_size, an_epoch, ends, cfg.tflops, cfg.network_gb)
+    sizes = cfg.data.batch_size, cfg.trainer.accumulate_grad_batches
+    return Forecast(cost, devices, gib, *sizes, an_epoch, ends, cfg.tflops, cfg.network_gb)
+
+
+def why_no_step(cfg: DictConfig, plan: Forecast) -> str | None:
+    """Return why this machine cannot take a step of a run: it lacks the GPUs or the memory. None if it can.
+
+    Raises:
+        ValueError: if the GPUs that are not here would be too small for the run.
+    """
+    gib = f"{plan.gib_in_all:.3g}"
+    flat = ", set model.memory_flat=true" if "memory_flat" in cfg.model else ""
+    if lacks_gpus(cfg.trainer):
+        if plan.gib_in_all > cfg.gpu_gib:
+            raise ValueError(
+                f"the run needs {gib} GiB on each device, and gpu_gib is {cfg.gpu_gib:g}: lower "
+                f"data.batch_size{flat}, or take more devices"
+            )
+        return f"the GPUs are not here; {gib} of {cfg.gpu_gib:g} GiB of each would be used"
+    on_cpu = cfg.trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    here, has = plan.gib_in_all * plan.devices / cfg.trainer.num_nodes, memory_gib()
+    if on_cpu and here > PART_OF_MEMORY * has:
+        return (
+            f"this machine has {has:.3g} GiB of memory, too few for {here:.3g} GiB and work space: lower "
+            f"data.batch_size{flat}, or take a step on another machine"
+        )
+    return None
 
 
 def lacks_gpus(trainer: DictConfig) -> bool:

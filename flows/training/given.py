@@ -90,5 +90,5 @@ def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> 
         )
     raise ValueError(
         f"model.condition_shape is {wanted and list(wanted)}, but data.condition makes images of {made} (C, H, W): set "
-        f"model.condition_shape={str(list(made)).replace(' ', '')}, or another data.condition"
+        f"model.condition_shape={str(list(made)).replace(' ', '')} of a Glow or RealNVP, or another data.condition"
     )

@@ -338,7 +338,8 @@ class LitFlow(L.LightningModule):
 
     def reconstruction_error(self, batch: Batch) -> Tensor:
         """Return the largest |x - inverse(forward(x))| over a batch of dequantized images (grey range 1)."""
-        context = self.flow.context(**given(self.flow, batch))
-        x = self.flow.dequantize.place(batch.images, torch.tensor(0.5, device=batch.images.device))
-        zs, _ = self.flow.multiscale(x, context)
-        return (x - self.flow.multiscale.inverse(zs, context)).abs().max()
+        with full_precision(batch.images):
+            context = self.flow.context(**given(self.flow, batch))
+            x = self.flow.dequantize.place(batch.images, torch.tensor(0.5, device=batch.images.device))
+            zs, _ = self.flow.multiscale(x, context)
+            return (x - self.flow.multiscale.inverse(zs, context)).abs().max()

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from flows.training.run.lock import held
 
 RECORD = "unfinished.json"
 """The settings of the samples, in their folder until all are drawn."""
@@ -47,13 +47,21 @@ def hold_unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         RuntimeError: if another command is in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "unfinished.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RuntimeError(f"{folder} is in use by another command: wait, or give another folder by out=") from error
-    except (OSError, NotImplementedError):  # a file system without locks
-        pass
+    lock = folder / "unfinished.lock"
+    with held(lock, f"{folder} is in use by another command: wait, or give another folder by out="):
+        try:
+            with _recorded(folder, settings):
+                yield
+        finally:
+            lock.unlink(missing_ok=True)
+            if not has_samples(folder):
+                (folder / RECORD).unlink(missing_ok=True)
+                with suppress(OSError):  # other files are in the folder
+                    folder.rmdir()
+
+
+@contextmanager
+def _recorded(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
     record = folder / RECORD
     try:
         for left in (*folder.glob("png-*.partial"), *folder.glob("temperature-*/*/png-*.partial")):
@@ -67,10 +75,3 @@ def hold_unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         if has_samples(folder):
             raise KeyboardInterrupt(f"interrupted: the same command goes on if it has out={folder}") from stop
         raise
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
-        if not has_samples(folder):
-            record.unlink(missing_ok=True)
-            with suppress(OSError):  # other files are in the folder
-                folder.rmdir()

@@ -79,7 +79,13 @@ def assembled(
         make_scale: builds the scale function of a coupling.
         learned_priors: whether all latents have learned Gaussians; else they are N(0, I).
     """
-    make_network = partial(ConvNet, hidden_channels=hidden_channels, hidden_conv=plain_conv)
+
+    def make_network(in_channels: int, out_channels: int) -> ConvNet:
+        made = ConvNet(in_channels, out_channels, hidden_channels, plain_conv)
+        made[-1] = nn.utils.skip_init(nn.Conv2d, hidden_channels, out_channels, 3, padding=1)
+        for parameter in made[-1].parameters():
+            nn.init.zeros_(parameter)
+        return made
 
     def level(shape: tuple[int, int, int]) -> Chain:
         channels, parts = 4 * shape[0], []

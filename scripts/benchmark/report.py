@@ -41,6 +41,29 @@ def equal_work_table(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def compiled_table(result: dict[str, Any]) -> list[list[str]]:
+    """Return one row per work: what compiling gains here, and against the fastest peer as it is and compiled."""
+    against = ["itself", "the fastest peer", "the fastest compiled peer"]
+    rows = [[f"{result['name']}, this project compiled", *(f"against {name}" for name in against), "ms"]]
+    for work, times in result["times"].items():
+        if (ours := times.get(compiled(OURS))) is None:
+            continue
+        peers = [times[name] for name in PEERS if name in times]
+        faster = [times[compiled(name)] for name in PEERS if compiled(name) in times]
+        cells = (
+            f"{min(one['median'] for one in others) / ours['median']:.2f}x" if others else ""
+            for others in ([times[OURS]], peers, faster)
+        )
+        rows.append([work, *cells, milliseconds(ours)])
+    return rows
+
+
+def tables(result: dict[str, Any]) -> list[list[list[str]]]:
+    """Return the tables of one shape; those without rows are left out."""
+    made = [make(result) for make in (time_table, compiled_table, equal_work_table, fact_table)]
+    return [rows for rows in made if len(rows) > 1]
+
+
 def milliseconds(entry: dict[str, Any]) -> str:
     """Return the median of the rounds, and half the spread of their middle half."""
     return f"{1000 * entry['median']:.1f} ± {500 * entry['spread']:.1f}"
@@ -97,10 +120,7 @@ def markdown(report: dict[str, Any]) -> str:
     """Return all tables of a report."""
     parts = [f"{report['machine']}\n{report['command']}"]
     for result in report["shapes"]:
-        parts += [
-            f"{result['shape']}",
-            *(as_markdown(make(result)) for make in (time_table, equal_work_table, fact_table)),
-        ]
+        parts += [result["shape"], *map(as_markdown, tables(result))]
     if "growth" in report:
         parts.append(as_markdown(growth_table(report["growth"])))
     return "\n\n".join(parts) + "\n"

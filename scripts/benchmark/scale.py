@@ -16,6 +16,7 @@ The folder gets scale.json, scale.md and scale.png. (Linux only.)
 import argparse
 import json
 import math
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from data.order import TrainOrder
+from flows.training.command.overrides import override
 from scripts.benchmark.first_batches import BATCHES, FirstBatches
 from scripts.benchmark.report import as_markdown
 
@@ -90,22 +92,28 @@ def import_torch() -> None:
     subprocess.run([sys.executable, "-c", "import torch"], check=True)
 
 
-def start(data: str) -> dict[str, float]:
-    """Run train.py, and return the seconds until the end of its first step and the bytes of a worker."""
+def start(data: Sequence[str]) -> dict[str, float]:
+    """Run train.py on data, and return the seconds until the end of its first step and the bytes of a worker."""
     with tempfile.TemporaryDirectory() as run_dir:
         result = Path(run_dir) / "first_batches.json"
         name = "+callbacks.first_batches"
-        callback = f"{name}._target_={FirstBatches.__module__}.FirstBatches {name}.path={result}"
-        command = f"train.py {data} {RUN} hydra.run.dir={run_dir} {callback}"
+        callback = [f"{name}._target_={FirstBatches.__module__}.FirstBatches", setting(f"{name}.path", result)]
+        command = ["train.py", *data, *RUN.split(), setting("hydra.run.dir", run_dir), *callback]
         begin = time.time()
-        done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
-            sys.exit(f"{command}\n{done.stderr}")
+            sys.exit(f"{shlex.join(command)}\n{done.stderr}")
         found = json.loads(result.read_text())
     return {"seconds": found["time"] - begin, "worker_bytes": mean(found["worker_bytes"])}
 
 
-def folder_of_files(root: Path, size: int) -> str:
+def setting(key: str, value: object) -> str:
+    """Return an argument that gives a setting of train.py this value, whatever characters it has."""
+    (word,) = shlex.split(override(key, value))
+    return word
+
+
+def folder_of_files(root: Path, size: int) -> list[str]:
     """Make a folder of small images, unless it is there, and return the settings that read it."""
     images = root / f"files_{size}"
     generator = np.random.default_rng(0)
@@ -118,11 +126,11 @@ def folder_of_files(root: Path, size: int) -> str:
             pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(partial / f"{row:08}.png")
         partial.rename(images / f"{number}")
-    source = f"data.source.root={images} data.source.index_dir={root}"
-    return f"data=image_folder {source} data.image_shape=[1,8,8] data.num_val=64"
+    source = [setting("data.source.root", images), setting("data.source.index_dir", root)]
+    return ["data=image_folder", *source, "data.image_shape=[1,8,8]", "data.num_val=64"]
 
 
-def npz(root: Path, size: int) -> str:
+def npz(root: Path, size: int) -> list[str]:
     """Make a folder of links to one npz file, unless it is there, and return the settings that read it."""
     one = root / "images.npz"
     if not one.exists():
@@ -135,7 +143,7 @@ def npz(root: Path, size: int) -> str:
         link = folder / f"{name}.npz"
         if not link.exists():
             link.symlink_to(one)
-    return f"data=imagenet32 data.source.root={folder} data.num_val=64"
+    return ["data=imagenet32", setting("data.source.root", folder), "data.num_val=64"]
 
 
 def exponent(points: Sequence[dict[str, Any]]) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
 
@@ -23,7 +23,7 @@ from data import ImageData
 from flows.arguments import require_positive
 from flows.training import check_arguments, check_config, command_line, image_grid, pick_device, save_png
 from flows.training.grid import with_names
-from flows.training.quality.features import Features
+from flows.training.quality.features import Features, described_by, ready
 from flows.training.quality.nearest import nearest, pixels
 from scripts.files.new_folder import new_folder
 from scripts.files.read_images import read_images
@@ -66,8 +66,8 @@ def find(
 
 def on(device: torch.device, features: Features) -> Callable[[Tensor], Tensor]:
     """Return features that are computed on a device."""
-    moved = features.to(device) if isinstance(features, nn.Module) else features
-    return lambda images: moved(images.to(device))
+    moved = ready(features, device)
+    return lambda images: described_by(moved, images.to(device))
 
 
 if __name__ == "__main__":

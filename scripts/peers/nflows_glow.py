@@ -64,7 +64,7 @@ def nflows_glow(image_shape: Sequence[int], num_levels: int, num_steps: int, hid
         for _ in range(num_steps):
             transforms += [
                 ActNorm(channels),
-                OneByOneConvolution(channels),
+                OneByOneConvolution(channels, using_cache=True),  # of its inverse, outside of training
                 AffineCouplingTransform(mask, lambda ins, outs: WithContext(network(ins, outs, hidden_channels))),
             ]
         return FromNflows(CompositeTransform(transforms))

@@ -56,6 +56,16 @@ def test_a_guided_gaussian_is_the_tilted_density(weight: float) -> None:
         torch.testing.assert_close((mean, log_deviation.exp()), expected, rtol=1e-6, atol=1e-6)
 
 
+def test_guidance_of_any_weight_is_finite() -> None:
+    h, q = torch.tensor([0.3, -1.0]).view(1, 2, 1, 1), torch.tensor([0.1, -1.0]).view(1, 2, 1, 1)
+    for weight in (1e8, 1e30):
+        assert guided(h.float(), q.float(), weight).isfinite().all()
+    flow = made("position")
+    for weight in (10**400, math.inf, -1):
+        with pytest.raises(ValueError, match="guidance is one finite number of at least 0"):
+            flow.sample(range(1), label=LABELS[:1], guidance=weight)
+
+
 def test_a_wider_gaussian_is_guided_as_by_one_of_its_own_width() -> None:
     h = torch.tensor([1.0, 0.5]).view(1, 2, 1, 1)
     narrow, as_wide = (torch.tensor([0.0, log_sigma]).view(1, 2, 1, 1) for log_sigma in (-2.0, 0.5))

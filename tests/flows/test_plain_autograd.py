@@ -21,6 +21,7 @@ pytestmark = [
 SPECS: dict[str, dict[str, Any]] = {
     "glow": {"name": "glow", "num_steps": 1, "preprocess": "gaussianize", "scale": "tanh4"},
     "memory-flat": {"name": "glow", "num_steps": 1, "memory_flat": True, "dequantize": "variational"},
+    "autoregressive": {"name": "glow", "num_steps": 1, "top_prior": "autoregressive", "prior_layers": 1},
     "memory-flat realnvp": {"name": "realnvp", "num_blocks": 1, "memory_flat": True},
 }
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from flows import Sampler
 from flows.files import PRETRAINED
 from flows.likelihood import bits_per_dim, draw_log_probs, mean_bits_per_dim
 from flows.noise import uniform_noise
@@ -51,6 +52,17 @@ def test_its_bits_per_dim_are_those_stated(name: str, images: Tensor, labels: Te
     all_images, standard_error, of_these = map(float, stated.groups())
     assert abs(bits.mean() - of_these) < 1e-3
     assert abs(bits.mean() - all_images) < 3 * standard_error * (10_000 / 500) ** 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRETRAINED)
+@torch.no_grad()
+def test_a_thousand_images_come_back_by_both_decoders(name: str, images: Tensor, labels: Tensor) -> None:
+    flow = load_flow(name)
+    given = [labels] if flow.num_classes else []
+    zs = flow.encode(images, *given)
+    for parallel in (False, True):
+        assert torch.equal(Sampler(flow, parallel).decode(zs, *given), images)
 
 
 @torch.no_grad()

@@ -117,6 +117,7 @@ class Twelve(Digits):
         ({"num_classes": 10, "image_shape": (1, 12, 12)}, [], r"is a model of \(1, 12, 12\) images .*data=NAME"),
         ({"condition_shape": (1, 4, 4)}, ["by=latents"], "a flow that is given images"),
         ({"num_classes": 10}, ["guidance=1"], "guidance needs a flow that knows images without a label"),
+        ({"num_classes": 10}, ["by=latents", "guidance=1"], "guidance is for by=samples: leave it out"),
         ({"num_classes": 10}, ["by=latent"], "by is one of samples, latents; got 'latent'"),
         ({"num_classes": 10}, ["angle=91"], "angle is between 0 and 90 degrees, got 91"),
         ({"num_classes": 10}, ["temperature=-1"], "temperature is at least 0, got -1"),

@@ -20,7 +20,7 @@ from scripts.benchmark.comparison import FLOOR
 from scripts.benchmark.contestants import OURS, PEERS, as_peer
 from scripts.benchmark.floor import bare_convolutions
 from scripts.benchmark.memory import peak_bytes
-from scripts.benchmark.report import equal_work_table, exponent
+from scripts.benchmark.report import compiled_table, equal_work_table, exponent
 from scripts.benchmark.work import SHAPES, WORKS, Shape, draw_images
 from tests.support.perturb import perturb
 
@@ -272,3 +272,26 @@ def test_the_search_for_the_deepest_flow_ends_within_2_percent(limit: int, monke
 @pytest.mark.parametrize(("gib", "fits"), [(0.3, False), (2.0, True)])
 def test_a_trial_says_whether_a_flow_fits(gib: float, fits: bool) -> None:
     assert deepest.trial(1, False, gib) is fits
+
+
+def test_the_gain_of_compiling_has_rows() -> None:
+    def entry(median: float) -> dict[str, float]:
+        return {"median": median, "spread": 0.0}
+
+    peer, *_ = PEERS
+    times = {OURS: entry(0.3), f"{OURS}, compiled": entry(0.2), peer: entry(0.4), f"{peer}, compiled": entry(0.1)}
+    result = {"name": "tiny", "times": {"training step": times, "one sample": {OURS: entry(0.3)}}}
+    _, row = compiled_table(result)
+    assert row == ["training step", "1.50x", "2.00x", "0.50x", "200.0 ± 0.0"]
+
+
+def test_wrong_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments, says in (
+        (["file"], "is a file: give a folder"),
+        (["new", "--seconds", "inf"], "--seconds is a number above 0, got inf"),
+        (["new", "--seconds", "nan"], "--seconds is a number above 0, got nan"),
+    ):
+        with pytest.raises(SystemExit):
+            bench.parse([str(tmp_path / arguments[0]), *arguments[1:]])
+        assert says in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_what_is_lossless_comes_back() -> None:
 def test_a_wrong_number_is_refused() -> None:
     with pytest.raises(ValueError, match="num_images is a whole number of at least 1"):
         measure("num_images=0")
+
+
+def test_a_result_is_not_overwritten_and_a_missing_codec_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text("kept")
+    with pytest.raises(FileExistsError, match="holds a result already"):
+        measure("num_images=2", f"out={tmp_path}/old.json")
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    measure("num_images=2")
+    told = capsys.readouterr()
+    assert "JPEG-XL" not in told.out and "JPEG-XL is left out: it needs pip install -e '.[codecs]'" in told.err

@@ -163,6 +163,7 @@ def test_the_model_of_communication_has_its_limits() -> None:
     assert exchange_seconds(1, 512, network_gb=1e9) == pytest.approx(2 * 9 * 10e-6)
     assert waiting(compute=3.0, exchange=2.0) == (0, 0.4)
     assert waiting(compute=3.0, exchange=5.0) == (0.5, 5 / 8)
+    assert waiting(compute=12.0, exchange=5.0, num_batches=4) == (0.2, 5 / 17)
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from data import Digits, ImageData
+from data import Digits, ImageData, Subset
 from data.order import shuffled
 from flows import Sampler
 from flows.training import load_flow, save_flow
@@ -18,6 +18,7 @@ from flows.training.quality.distances import distances
 from flows.training.quality.features import Features
 from flows.training.quality.nearest import pixels
 from flows.training.quality.samples import Described, described_samples
+from flows.training.quality.so_far import hold_folder
 from scripts import quality
 from tests.support.features import Projected
 from tests.support.run import CONF, run_training
@@ -210,7 +211,6 @@ def test_an_interrupted_command_goes_on(
     [
         ("num_samples=40", "num_samples"),
         ("split=test", "split"),
-        ("data.num_val=100", "data"),
         ("+features.num_features=5", "features"),
         ("ckpt=OTHER", "flow"),
     ],
@@ -231,3 +231,54 @@ def test_figures_are_not_overwritten(run_dir: Path, tmp_path: Path) -> None:
     measure(run_dir, tmp_path, "temperature=1")
     with pytest.raises(FileExistsError, match="holds figures already: give another folder by out="):
         measure(run_dir, tmp_path)
+
+
+def test_own_features_of_an_image_do_not_depend_on_its_batch(run_dir: Path, tmp_path: Path) -> None:
+    unset = "features={_target_: tests.support.features.Unset}"
+    small, large = (
+        measure(run_dir, tmp_path / str(size), "temperature=1", unset, f"batch_size={size}") for size in (7, 50)
+    )
+    assert [row["fd"] for row in small["rows"]] == pytest.approx([row["fd"] for row in large["rows"]], rel=1e-6)
+
+
+def test_features_of_another_shape_are_told_before_samples_are_drawn(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Projected, "forward", lambda self, images: torch.zeros(len(images), 6, 1, 1))
+    monkeypatch.setattr(quality, "described_samples", pytest.fail)
+    with pytest.raises(ValueError, match=r"num_features=6, .*\(200, 6\), got \(200, 6, 1, 1\)"):
+        measure(run_dir, tmp_path)
+
+
+def test_only_one_command_at_a_time_writes_into_a_folder(run_dir: Path, tmp_path: Path) -> None:
+    with hold_folder(tmp_path), pytest.raises(RuntimeError, match="is in use by another command: wait, or give anoth"):
+        measure(run_dir, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_split_than_that_of_the_run_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    for setting in ("data.num_val=100", "data.split_seed=1", "data.num_train=500"):
+        with pytest.raises(ValueError, match=r"give data\.num_val=200 data\.split_seed=0 data\.num_train=null, as in"):
+            measure(run_dir, tmp_path, setting)
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_have_classes_as_often_as_training_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_training(tmp_path / "run", "model.num_classes=10", "trainer.max_steps=5")
+    train, test = Digits().load()
+    keep = (train.labels < 2) | (torch.arange(len(train)) % 3 == 0)
+    monkeypatch.setattr(Digits, "load", lambda self: (Subset(train, keep.nonzero()[:, 0]), test))
+    drawn = []
+
+    def noted(*args: Any, **kwargs: Any) -> Described:
+        drawn.append(described_samples(*args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr(quality, "described_samples", noted)
+    measure(tmp_path / "run", tmp_path / "out", "temperature=1", "num_samples=1000")
+    assert drawn[0].labels is not None
+    found = torch.bincount(drawn[0].labels, minlength=10) / 1000
+    wanted = torch.bincount(train.labels[keep], minlength=10) / int(keep.sum())
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.02)
+    told = (tmp_path / "out/quality.md").read_text()
+    assert "each class as often as the training images" in told and "samples may get below it" in told

@@ -16,8 +16,7 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 
-from flows.training import Run, read_run
-from flows.training.run.folder import Point
+from flows.training import read_run
 from scripts import race
 from tests.support.run import TINY
 
@@ -72,22 +71,6 @@ def test_the_table_has_means_over_seeds_and_the_gain_over_the_first(folder: Path
     assert slow.endswith("|  |")
     with Image.open(folder / "race.png") as picture:
         assert picture.width > 1000
-
-
-def test_a_table_says_when_each_contestant_is_as_good_as_another_at_its_end() -> None:
-    def one(name: str, *curves: list[float]) -> race.Contestant:
-        """Validated once per minute."""
-        points = [[Point(60 * (k + 1), k, bits, bits) for k, bits in enumerate(curve)] for curve in curves]
-        runs = [
-            Run(name, "completed", summary={"val_bits_per_dim": curve[-1]}, curve=made)
-            for curve, made in zip(curves, points, strict=True)
-        ]
-        return race.Contestant(name, [], runs)
-
-    fast, slow = one("fast", [4.0, 3.0, 2.0], [3.0, 2.5, 2.0]), one("slow", [5.0, 4.0, 3.5], [5.0, 4.5, 4.0])
-    header, _, *rows = race.time_to_quality([fast, slow])
-    assert header == ["minutes until", "2.000 (fast)", "3.750 (slow)"]
-    assert rows == [["fast", "3.0", "1.5"], ["slow", "", ""]]  # one of two slow runs does not come to their mean
 
 
 @pytest.mark.slow
@@ -227,23 +210,6 @@ def test_damaged_overrides_of_a_run_are_told(training: list[list[str]], tmp_path
     (tmp_path / "one/seed-0/.hydra/overrides.yaml").write_text("- [")
     with pytest.raises(SystemExit, match=r"error: .*overrides.yaml is damaged: take another race folder, or remove"):
         run(tmp_path, "--images", "320", "one: seed=0")
-
-
-def test_a_seed_without_a_finite_result_is_not_left_out_of_a_mean() -> None:
-    def one(name: str, *vals: float | None) -> race.Contestant:
-        runs = [Run(name, "completed", summary={"val_bits_per_dim": val, "steps": 1}) for val in vals]
-        return race.Contestant(name, [], runs)
-
-    header, _, whole, broken = (
-        dict(enumerate(line.split(" | ")))
-        for line in race.markdown([one("whole", 4.0, 4.0), one("broken", 3.0, None)]).split("\n\n")[0].splitlines()
-    )
-    columns = {name.strip("| "): place for place, name in header.items()}
-    assert whole[columns["val bits/dim"]] == "4.000" and whole[columns["each seed"]].startswith("4.000, 4.000")
-    assert broken[columns["val bits/dim"]] == broken[columns["gain"]] == "not finite"
-    assert broken[columns["each seed"]].startswith("3.000, not finite")
-    assert race.mean(one("partly", 3.0), "test_bits_per_dim") is None
-    assert race.time_to_quality([one("whole", 4.0), one("broken", None)])[0] == ["minutes until", "4.000 (whole)"]
 
 
 @pytest.mark.slow

@@ -32,3 +32,20 @@ def test_it_learns_and_its_file_is_loaded(
     features, test = FashionMNISTFeatures(str(out)), blobs(200)
     told = features.classify(features(test.images))
     assert (told == test.labels).double().mean().item() == pytest.approx(accuracy, abs=0.1)
+
+
+def test_what_cannot_be_written_or_trained_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train_features, "train", pytest.fail)
+    (tmp_path / "old.safetensors").write_text("kept")
+    for arguments, says in (
+        (["old.safetensors"], "holds a result already"),
+        (["features.pt"], "would hold"),
+        (["new.safetensors", "--epochs", "0"], "epochs is a whole number of at least 1"),
+        (["old.safetensors/new.safetensors"], "old.safetensors"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match=f"error: .*{says}"):
+            train_features.main(arguments)
+    assert (tmp_path / "old.safetensors").read_text() == "kept"

@@ -1,5 +1,6 @@
 """What the trainer is told is done, or refused in one sentence before anything is trained."""
 
+import csv
 import signal
 import threading
 from importlib.util import module_from_spec, spec_from_file_location
@@ -160,6 +161,13 @@ def test_the_test_of_a_run_in_mixed_precision_is_that_of_its_stored_flow(tmp_pat
     assert bits() == tested
     with torch.autocast("cpu", torch.bfloat16):
         assert bits() != tested
+
+
+def test_the_reconstruction_error_in_mixed_precision_is_that_of_float32(tmp_path: Path) -> None:
+    run_training(tmp_path, *SHORT, "trainer.precision=bf16-mixed", "model.top_prior=autoregressive")
+    rows = csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines())
+    errors = [float(row["val/reconstruction_error"]) for row in rows if row["val/reconstruction_error"]]
+    assert errors and max(errors) < 1e-3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

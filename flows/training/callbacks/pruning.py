@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from flows.training.callbacks.quality import Quality
 from flows.training.loops import is_last_step
 from flows.training.run.id import is_sweep
 from flows.training.run.objective import OBJECTIVES, objective
@@ -64,6 +65,8 @@ class Pruning(L.Callback):
         Raises:
             Pruned: if the trial is behind; on all ranks.
         """
+        if self.objective != "bits_per_dim" and not was_measured(trainer):
+            return
         facts = {key.replace("/", "_"): value.item() for key, value in trainer.callback_metrics.items()}
         if trainer.sanity_checking or is_last_step(trainer) or OBJECTIVES[self.objective] not in facts:
             return
@@ -80,6 +83,12 @@ class Pruning(L.Callback):
         if is_behind:
             storage.set_trial_user_attr(self._trial_id, MARK, True)
         return is_behind
+
+
+def was_measured(trainer: L.Trainer) -> bool:
+    """Return whether this validation measured samples; the metrics of a trainer keep those of an earlier one."""
+    steps = [one.measured_step for one in trainer.callbacks if isinstance(one, Quality)]  # type: ignore[attr-defined]
+    return trainer.global_step in steps
 
 
 class ListPruned(Callback):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from torch import nn
 
 from flows.arguments import require_positive
 from flows.check_inputs import check_guidance, check_temperature
@@ -18,8 +17,8 @@ from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
 from flows.training.quality.distances import check_enough, check_installed, distances
-from flows.training.quality.features import Features, classifier_of
-from flows.training.quality.samples import accuracy, described_samples, in_levels_of
+from flows.training.quality.features import Features, classifier_of, describe_features, described_by, ready
+from flows.training.quality.samples import accuracy, class_frequencies, described_samples, in_levels_of
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageData
@@ -63,7 +62,15 @@ class Quality(L.Callback):
         self.batch_size = batch_size
         self.every_n_validations = every_n_validations
         self.num_validations = 0
+        self.measured_step: int | None = None
+        """The number of steps before the last measurement."""
         self._real: torch.Tensor | None = None
+
+    @property
+    def about(self) -> str:
+        """What the figures depend on: number of samples, how they are drawn, and the features."""
+        how = f"temperature {self.knobs.temperature:g}, guidance {self.knobs.guidance:g}"
+        return f"{self.num_samples:,} samples (seeds from 0, {how}) by {describe_features(self.features)}"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that the features read the images of the flow.
@@ -72,10 +79,26 @@ class Quality(L.Callback):
             ValueError: if the features do not read them, or if the flow needs more than labels or cannot be guided.
         """
         assert isinstance(pl_module, LitFlow)
-        if pl_module.flow.condition_shape is not None:
+        self.check(pl_module.flow)
+
+    def check(self, flow: ImageFlow) -> None:
+        """Check that the features read the images of a flow.
+
+        Raises:
+            ValueError: if they do not, or if the flow needs more than labels or cannot be guided.
+        """
+        if flow.condition_shape is not None:
             raise ValueError("callbacks.quality cannot measure a flow that is given images: set callbacks.quality=null")
-        self.features.check(pl_module.flow.image_shape)
-        pl_module.flow.check_drawing(self.knobs.guidance)
+        self.features.check(flow.image_shape)
+        flow.check_drawing(self.knobs.guidance)
+
+    def check_images(self, data: ImageData) -> None:
+        """Check that data that are set up have enough validation images.
+
+        Raises:
+            ValueError: if there are not more of them than features.
+        """
+        check_enough(len(data.val_set), self.features.num_features, "validation images")
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Describe the validation images, in the grey levels of the flow.
@@ -85,12 +108,12 @@ class Quality(L.Callback):
         """
         assert isinstance(pl_module, LitFlow)
         data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
-        check_enough(len(data.val_set), self.features.num_features, "validation images")
-        self._move(pl_module.device)
+        self.check_images(data)
+        self.features = ready(self.features, pl_module.device)
         with torch.no_grad():
             batches = on_device(data.batches(data.val_set), pl_module.device)
             real = (in_levels_of(pl_module.flow, batch.images) for batch in batches)
-            self._real = torch.cat([self.features(images).cpu() for images in real])
+            self._real = torch.cat([described_by(self.features, images) for images in real])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure during validation, when the model has the averaged weights."""
@@ -99,24 +122,24 @@ class Quality(L.Callback):
             return
         assert isinstance(pl_module, LitFlow)
         found = self.measured(trainer, pl_module.flow)
+        self.measured_step = trainer.global_step
         pl_module.log_dict({f"val/{name}": value for name, value in found.items()}, batch_size=1)
 
     @torch.no_grad()
     def measured(self, trainer: L.Trainer, flow: ImageFlow) -> dict[str, float]:
         """Return the measured values of a flow by name, after training has begun; ranks share the work."""
         assert self._real is not None
-        self._move(next(flow.parameters()).device)
+        self.features = ready(self.features, next(flow.parameters()).device)
         share = Share(trainer.global_rank, trainer.world_size)
         seeds = range(self.num_samples)
-        samples = described_samples(Sampler(flow), self.features, seeds, self.batch_size, knobs=self.knobs, share=share)
+        data: ImageData = trainer.datamodule  # type: ignore[attr-defined]
+        frequencies = class_frequencies(data.sets["train"].labels, flow.num_classes)
+        how: Any = {"knobs": self.knobs, "frequencies": frequencies, "share": share}
+        samples = described_samples(Sampler(flow), self.features, seeds, self.batch_size, **how)
         found: dict[str, Any] = distances(samples.features, self._real)._asdict()
         del found["kid_error"]
-        told = accuracy(samples, classifier_of(self.features, trainer.datamodule))  # type: ignore[attr-defined]
+        told = accuracy(samples, classifier_of(self.features, data))
         return found if told is None else found | {"accuracy": told}
-
-    def _move(self, device: torch.device) -> None:
-        if isinstance(self.features, nn.Module):
-            self.features.to(device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of validations so far."""

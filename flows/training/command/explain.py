@@ -32,9 +32,10 @@ WHAT_TO_DO_IN_LIGHTNING = {
 
 WHAT_TO_DO_WITHOUT_MEMORY = {
     "sample": "make batch_size smaller, or give another device",
+    "quality": "make batch_size or data.eval_batch_size smaller, or give another device",
     "evaluate": "make data.eval_batch_size smaller, or give another device",
     "train": "make data.batch_size or data.eval_batch_size smaller (trainer.accumulate_grad_batches makes up for it), "
-    "or set model.memory_flat=true",
+    "or, for Glow and RealNVP, set model.memory_flat=true",
 }
 """What to do when memory is full, by command, because each command has other settings."""
 
@@ -50,7 +51,7 @@ def explain(error: BaseException, command: str = "train") -> str:
 
     Args:
         error: what was raised.
-        command: which command raised it: "train", "sample", "evaluate" or "estimate".
+        command: which command raised it: by its name, such as "train" or "sample".
     """
     text = " ".join(_from_worker(str(error)).split())
     match error:
@@ -67,9 +68,10 @@ def explain(error: BaseException, command: str = "train") -> str:
         case RuntimeError() if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             return f"torch.compile failed: install a C++ compiler, or set compile=false ({text.partition('. ')[0]})"
         case RuntimeError() if "gloo" in text or "NCCL" in text:
+            again = f"start again with {how_to_resume()}" if command == "train" else "then give the same command again"
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
-                f"start again with {how_to_resume()} ({text.partition('. This')[0]})"
+                f"{again} ({text.partition('. This')[0]})"
             )
         case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (

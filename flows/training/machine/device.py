@@ -1,4 +1,6 @@
-"""Where to compute, and how exactly."""
+"""Where to compute, with how much memory, and how exactly."""
+
+import os
 
 import torch
 
@@ -22,6 +24,11 @@ def pick_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return the name of a device for records: "cpu", or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def memory_gib() -> float:
+    """Return the GiB of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def set_tf32(allowed: bool) -> None:

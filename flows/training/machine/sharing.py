@@ -13,8 +13,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from flows.training.machine.slurm import is_slurm_task
-
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=2)
@@ -69,7 +67,7 @@ def shared() -> Iterator[Share]:
     there is one process, which does all of the work.
     """
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    by_srun = is_slurm_task() and "SLURM_STEP_ID" in os.environ and int(os.environ["SLURM_NTASKS"]) > 1
+    by_srun = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
     if not (by_torchrun or by_srun):
         yield Share()
         return

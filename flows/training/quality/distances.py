@@ -78,6 +78,6 @@ def check_enough(count: int, num_features: int, of_what: str) -> None:
     """
     if count <= num_features:
         raise ValueError(
-            f"{count} {of_what} are too few for {num_features} features: distances need more images than features, "
-            "and 10,000 are usual"
+            f"{count} {of_what} are too few for {num_features} features: distances need more images than features "
+            "(10,000 are usual), so take more images, or features of fewer numbers (docs/quality.md)"
         )

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from flows.fingerprint import fingerprint
 from flows.training.quality.classifier import ConvClassifier
 from flows.training.quality.distances import check_installed
 
@@ -44,6 +46,32 @@ class Classifier(Protocol):
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the most likely class for features `(B, F)`: int64 `(B,)`."""
+
+
+def ready(features: Features, device: torch.device) -> Features:
+    """Return features on a device; a module is set to evaluation, so that no image changes the features of another."""
+    return features.to(device).eval() if isinstance(features, nn.Module) else features
+
+
+def described_by(features: Features, images: Tensor) -> Tensor:
+    """Return the features of images `(B, C, H, W)` on the CPU: `(B, F)`.
+
+    Raises:
+        ValueError: if they have another shape.
+    """
+    found, wanted = features(images), (len(images), features.num_features)
+    if tuple(found.shape) != wanted:
+        raise ValueError(
+            f"{type(features).__name__} says that it has num_features={features.num_features}, so for {len(images)} "
+            f"images it must return {wanted}, got {tuple(found.shape)}"
+        )
+    return found.cpu()
+
+
+def describe_features(features: Features) -> str:
+    """Return a name of features: their class, and a checksum of their weights."""
+    name = type(features).__name__
+    return f"{name} (weights {fingerprint(features)})" if isinstance(features, nn.Module) else name
 
 
 def classifier_of(features: Features, data: ImageData) -> Classifier | None:
@@ -85,7 +113,7 @@ class FashionMNISTFeatures(ConvClassifier):
         if tuple(image_shape) != (1, 28, 28):
             raise ValueError(
                 f"the features of Fashion-MNIST read images of (1, 28, 28) (C, H, W), got {tuple(image_shape)}: give "
-                "other features, such as features=inception for images in colour"
+                "other features, such as those of Inception for images in colour (docs/quality.md says how)"
             )
 
 
@@ -115,13 +143,14 @@ class InceptionFeatures(nn.Module):
         except OSError as error:
             raise FileNotFoundError(
                 f"the weights of Inception cannot be read ({' '.join(str(error).split())}): fetch {URL_INCEPTION_V3} "
-                "on a machine that reaches it, and name the file by features.weights=PATH"
+                "on a machine that reaches it, and name the file by features.weights=PATH (callbacks.quality."
+                "features.weights=PATH in training)"
             ) from error
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as error:
             reason = str(error).split("\n")[0]
-            raise ValueError(
-                f"features.weights={weights} does not hold Inception's weights ({reason}): fetch {URL_INCEPTION_V3}"
-            ) from error
+            file = weights or Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
+            to_do = f"fetch {URL_INCEPTION_V3}" if weights else "remove it, and it is fetched again"
+            raise ValueError(f"{file} does not hold Inception's weights ({reason}): {to_do}") from error
 
     def check(self, image_shape: Sequence[int]) -> None:
         """Raise ValueError unless images are in colour.
@@ -132,7 +161,7 @@ class InceptionFeatures(nn.Module):
         if image_shape[0] != 3:
             raise ValueError(
                 f"Inception reads images in colour, and these have {image_shape[0]} channels: give other "
-                "features, such as features=fashion_mnist for grey images of 28x28"
+                "features, such as those of Fashion-MNIST for grey images of 28x28 (docs/quality.md says how)"
             )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from flows.image_flow import ImageFlow
 from flows.sampler import Sampler
 from flows.training.knobs import Knobs
 from flows.training.machine.sharing import Share
-from flows.training.quality.features import Classifier, Features
+from flows.training.quality.features import Classifier, Features, described_by
+
+UNEQUAL = 0.2
+"""If a class is more or less frequent than the mean class by more than this part, classes count as unequal."""
+
+GOLDEN = (5**0.5 - 1) / 2
+"""The multiples of this number spread evenly between whole numbers, however many there are."""
 
 
 class Described(NamedTuple):
@@ -31,6 +37,7 @@ def described_samples(
     batch_size: int,
     *,
     knobs: Knobs,
+    frequencies: Tensor | None = None,
     share: Share | None = None,
 ) -> Described:
     """Draw the samples of some seeds as `drawn` does, and describe them on the CPU.
@@ -41,22 +48,45 @@ def described_samples(
         seeds: one per sample.
         batch_size: samples drawn at once.
         knobs: how the samples are drawn.
+        frequencies: of the classes, as for `classes_of`.
         share: the part of this process, if several processes share the work.
     """
     share = share or Share()
     parts = []
     for some in share.of(in_batches(seeds, batch_size)):
-        images, labels = drawn(sampler, some, knobs)
-        parts.append(Described(features(images).cpu(), labels))
+        images, labels = drawn(sampler, some, knobs, frequencies)
+        parts.append(Described(described_by(features, images), labels))
     return joined(share.gathered(parts))
 
 
-def drawn(sampler: Sampler, seeds: range, knobs: Knobs) -> tuple[Tensor, Tensor | None]:
-    """Draw one batch, a sample for each seed, and return it with its classes; a flow draws its classes in turn."""
+def drawn(
+    sampler: Sampler, seeds: range, knobs: Knobs, frequencies: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Draw one batch, a sample for each seed, and return it with its classes, those of `classes_of`."""
     flow = sampler.flow
-    labels = None if flow.num_classes is None else torch.tensor(seeds) % flow.num_classes
+    labels = None if flow.num_classes is None else classes_of(seeds, flow.num_classes, frequencies)
     told = None if labels is None else labels.to(next(flow.parameters()).device)
     return sampler.sample(seeds, label=told, **knobs._asdict()), labels
+
+
+def class_frequencies(labels: Tensor, num_classes: int | None) -> Tensor | None:
+    """Return how frequent each class is among the labels of images, `(num_classes,)`; None if all are about equal."""
+    if num_classes is None:
+        return None
+    counts = torch.bincount(labels[labels >= 0], minlength=num_classes).double()
+    frequencies = counts / counts.sum()
+    return frequencies if bool(((frequencies * num_classes - 1).abs() > UNEQUAL).any()) else None
+
+
+def classes_of(seeds: range, num_classes: int, frequencies: Tensor | None = None) -> Tensor:
+    """Return the class of the sample of each seed, int64 `(N,)`: as often as told, or in turn if `frequencies` is None.
+
+    The class depends on the seed alone, whatever the batch.
+    """
+    numbers = torch.tensor(seeds)
+    if frequencies is None:
+        return numbers % num_classes
+    return torch.searchsorted(frequencies.cumsum(0), (numbers.double() + 0.5) * GOLDEN % 1).clamp(max=num_classes - 1)
 
 
 def in_batches(seeds: range, batch_size: int) -> list[range]:

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,31 @@ from flows.training.machine.ranks import is_first_rank
 
 
 @contextmanager
+def held(path: Path, in_use: str) -> Iterator[None]:
+    """Keep other processes out while a lock file is held. When the process ends, the system releases it.
+
+    A folder that cannot be written (reported elsewhere) and a file system without locks keep nobody out.
+
+    Raises:
+        RuntimeError: with the text `in_use` if another process holds it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RuntimeError(in_use) from error
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def hold_run_folder(run_dir: Path) -> Iterator[None]:
     """Keep other runs out of a folder; the first rank does this for all ranks.
-
-    When the process ends, the system releases the folder.
 
     Raises:
         RuntimeError: if another run is in the folder.
@@ -21,15 +42,5 @@ def hold_run_folder(run_dir: Path) -> Iterator[None]:
     if not is_first_rank():
         yield
         return
-    lock = FileLock(run_dir / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RuntimeError(f"{run_dir} is in use by another run: wait for its end, or give another run_id") from error
-    except OSError:  # a folder that cannot be written (reported elsewhere), or a file system without locks
+    with held(run_dir / ".lock", f"{run_dir} is in use by another run: wait for its end, or give another run_id"):
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

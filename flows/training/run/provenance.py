@@ -5,6 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+ELSEWHERE = ("index_dir", "in_memory")
+"""Settings of a source that may differ from machine to machine; of a source that is no folder, so may its root."""
+
+DEPENDS_ON = {"val": ("num_val", "split_seed"), "train": ("num_val", "split_seed", "num_train")}
+"""The settings on which the images of a split depend."""
+
 
 def describe_data(config: dict[str, Any]) -> str:
     """Return one line of text about a data set, from the plain config of a `data.ImageData`."""
@@ -13,6 +19,36 @@ def describe_data(config: dict[str, Any]) -> str:
     name = str(source.pop("_target_", "")).rpartition(".")[2]
     split = {key: config.get(key) for key in ("image_shape", "num_val", "num_train", "split_seed")}
     return f"{name} {json.dumps({**source, **split})}"
+
+
+def check_split(trained_on: str | None, data: str, split: str) -> None:
+    """Check that the images of a split are those that the run of a flow had in it, if both read the same source.
+
+    Args:
+        trained_on: the data of the run, as `describe_data` tells them; None if they are not known.
+        data: the data that are read now.
+        split: of these.
+
+    Raises:
+        ValueError: if the source is split in another way; the message names the settings of the run.
+    """
+    before, now = _parts(trained_on, split), _parts(data, split)
+    if before is not None and now is not None and before[0] == now[0] and before[1] != now[1]:
+        same = " ".join(f"data.{key}={'null' if value is None else value}" for key, value in before[1].items())
+        raise ValueError(f"the {split} images of the flow's run were others: give {same}, as in that run")
+
+
+def _parts(told: str | None, split: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what tells a source, and the settings that tell a split of it; None if the text has another form."""
+    name, _, settings = (told or "").partition(" ")
+    try:
+        source = json.loads(settings)
+        cut = {key: source.pop(key) for key in ("num_val", "split_seed", "num_train")}
+    except (ValueError, KeyError, TypeError, AttributeError):  # a file of another version
+        return None
+    for key in ELSEWHERE if name == "ImageFolder" else (*ELSEWHERE, "root"):
+        source.pop(key, None)
+    return source | {"name": name}, {key: value for key, value in cut.items() if key in DEPENDS_ON.get(split, ())}
 
 
 def git_commit() -> str | None:

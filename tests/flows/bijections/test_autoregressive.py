@@ -114,6 +114,17 @@ def test_the_parallel_inverse_ends_and_stays_finite_on_random_weights(scale: flo
     assert len(calls) <= HEIGHT * WIDTH
 
 
+def test_a_token_that_overflows_does_not_spoil_those_before_it() -> None:
+    bijection, z = made(), torch.randn(4, CHANNELS, HEIGHT * WIDTH)
+    z[:, :, 4] = 1e300
+    with torch.no_grad():
+        expected = bijection.inverse(z.view(4, *SHAPE)).flatten(2)
+        bijection.parallel = True
+        found = bijection.inverse(z.view(4, *SHAPE)).flatten(2)
+    assert expected[:, :, :4].isfinite().all()
+    torch.testing.assert_close(found[:, :, :4], expected[:, :, :4], rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [

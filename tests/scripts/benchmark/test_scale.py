@@ -57,4 +57,4 @@ def test_all_kinds_are_measured_and_written(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.slow
 def test_a_run_that_fails_shows_its_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="there is no folder"):
-        scale.start(f"data=image_folder data.source.root={tmp_path}/none data.image_shape=[1,8,8]")
+        scale.start(["data=image_folder", f"data.source.root={tmp_path}/none", "data.image_shape=[1,8,8]"])

@@ -161,7 +161,14 @@ def test_other_scripts_speak_of_their_own_settings(
     assert says in typing(script, *arguments).error
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+def test_another_process_that_died_is_told_in_the_words_of_the_command() -> None:
+    error = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    assert "resume=auto" in explain(error, "train")
+    for command in ("sample", "quality", "evaluate"):
+        assert "then give the same command again" in explain(error, command) and "resume" not in explain(error, command)
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "quality", "evaluate"])
 def test_out_of_memory_names_settings_of_the_command(command: str) -> None:
     sentence = explain(MemoryError("tried to allocate 3 GiB"), command)
     with initialize_config_dir(CONF, version_base="1.3"):

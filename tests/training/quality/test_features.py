@@ -93,7 +93,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.pth.*features\.weights=PATH"):
         InceptionFeatures(str(tmp_path / "none.pth"))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"features\.weights=.*other\.pth does not hold Inception's weights"):
+    with pytest.raises(ValueError, match=r"other\.pth does not hold Inception's weights"):
         InceptionFeatures(str(tmp_path / "other.pth"))
     (tmp_path / "text.pth").write_text("weights")
     with pytest.raises(ValueError, match=r"text\.pth does not hold Inception's weights"):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from tests.support.run import CONF, TINY, run_training
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPUs are here")
 
 
+PROJECTED = "callbacks.quality.features={_target_: tests.support.features.Projected}"
+
+
 def check(folder: Path, *overrides: str) -> Any:
     return run_training(folder / "run", "check=true", *overrides)
 
 
 def test_one_step_is_taken_and_nothing_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(tmp_path, "callbacks=quality", "callbacks.quality.num_samples=1000", "trainer.max_epochs=3")
+    check(tmp_path, "callbacks=quality", PROJECTED, "callbacks.quality.num_samples=1000", "trainer.max_epochs=3")
     shown = capsys.readouterr().out
     assert "images                       1,300 train, 200 val, 297 test\n" in shown
     assert re.search(r"GiB on each device +\S+ \(weights", shown)
@@ -46,6 +50,17 @@ def test_without_the_gpus_no_step_is_taken(
 
 
 @no_gpu
+def test_no_step_is_taken_that_the_memory_of_a_cpu_is_too_small_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "build_lit", pytest.fail)
+    monkeypatch.setattr(import_module("flows.training.forecast"), "memory_gib", lambda: 1e-4)
+    check(tmp_path, "trainer=auto")
+    shown = capsys.readouterr().out
+    assert "no step: this machine has" in shown and "lower data.batch_size, set model.memory_flat=true" in shown
+
+
+@no_gpu
 def test_a_batch_that_the_gpus_cannot_share_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size 32 counts the images of all ranks and cannot be shared equally"):
         check(tmp_path, "trainer=ddp", "trainer.devices=5")
@@ -56,6 +71,8 @@ def test_a_batch_that_the_gpus_cannot_share_is_refused(tmp_path: Path) -> None:
     [
         (["resume=auto"], "check=true checks a new run: leave resume out"),
         (["objective=fd"], "objective=fd compares samples, which this run does not measure"),
+        (["callbacks=quality"], r"the features of Fashion-MNIST read images of \(1, 28, 28\)"),
+        (["callbacks=quality", PROJECTED, "data.num_val=5"], "5 validation images are too few for 6 features"),
         (["model.num_classes=5"], "model.num_classes is 5, but data.num_classes is 10"),
     ],
 )
