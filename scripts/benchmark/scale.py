@@ -7,8 +7,9 @@ Each training is a run of train.py with a tiny flow and two workers. What is tim
 the command to the end of the first step: the files were checked by the first one. Memory is that which only one worker
 holds, and no other process. Files are images of 8x8 pixels, 1,000 to a folder. The npz files are links to one file of
 10,000 images of 32x32. "order" is the shuffling of an epoch and its first batch alone.
-The exponent compares the two largest sizes, without the seconds of the smallest one: 1 means in proportion to the
-number of images.
+The exponent of seconds compares the two largest sizes, without the seconds of the smallest one: 1 means in proportion
+to the number of images. In parentheses are the least and the largest exponent of the single runs; "not resolved" means
+that these hardly grow. The exponent of memory is a fit over all sizes: 0 means that it does not grow.
 The first row is for comparison: Python that only imports torch.
 The folder gets scale.json, scale.md and scale.png. (Linux only.)
 """
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -32,7 +34,7 @@ from PIL import Image
 from data.order import TrainOrder
 from flows.training.command.overrides import override
 from scripts.benchmark.first_batches import BATCHES, FirstBatches
-from scripts.benchmark.report import as_markdown
+from scripts.benchmark.report import as_markdown, exponent
 
 ROOT = Path(__file__).parent.parent.parent
 IMPORT, FOLDER, NPZ, ORDER = "import torch", "folder of files", "npz", "order"
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if told.repeats < 1 or told.most < 1:
         parser.error(f"--repeats and --most are at least 1, got {told.repeats} and {told.most}")
     told.folder.mkdir(parents=True, exist_ok=True)
-    points = [{"kind": IMPORT, "size": 0, "seconds": median(seconds(import_torch) for _ in range(told.repeats))}]
+    points = [{"kind": IMPORT, "size": 0, **timed(import_torch, told.repeats)}]
     for kind, sizes in SIZES.items():
         for size in sizes:
             if size <= told.most:
@@ -73,18 +75,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measured(kind: str, size: int, folder: Path, repeats: int) -> dict[str, Any]:
     """Return the median of the seconds, and of the bytes of a worker (None without workers)."""
     if kind == ORDER:
-        return {"seconds": median(seconds(lambda: next(iter(TrainOrder(size, 32, 0)))) for _ in range(repeats))}
+        return timed(lambda: next(iter(TrainOrder(size, 32, 0))), repeats)
     data = folder_of_files(folder.resolve(), size) if kind == FOLDER else npz(folder.resolve(), size)
     start(data)
     starts = [start(data) for _ in range(repeats)]
-    return {name: median(one[name] for one in starts) for name in ("seconds", "worker_bytes")}
+    found = {name: median(one[name] for one in starts) for name in ("seconds", "worker_bytes")}
+    return found | {"each": [one["seconds"] for one in starts]}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return the seconds that a work takes."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def timed(work: Callable[[], object], repeats: int) -> dict[str, Any]:
+    """Return the seconds that a work takes each time, and their median."""
+    each = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        each.append(time.perf_counter() - begin)
+    return {"seconds": median(each), "each": each}
 
 
 def import_torch() -> None:
@@ -146,26 +152,43 @@ def npz(root: Path, size: int) -> list[str]:
     return ["data=imagenet32", setting("data.source.root", folder), "data.num_val=64"]
 
 
-def exponent(points: Sequence[dict[str, Any]]) -> float | None:
-    """Return the slope of log seconds over log size between the two largest sizes; None if nothing grows.
+def exponent_of_seconds(points: Sequence[dict[str, Any]]) -> str:
+    """Return the slope of log seconds over log size between the two largest sizes, of medians and of single runs.
 
     The seconds of the smallest size are subtracted: they do not come from the number of images.
     """
     first, *_, last_but_one, last = points
-    lower, upper = (point["seconds"] - first["seconds"] for point in (last_but_one, last))
-    return math.log(upper / lower) / math.log(last["size"] / last_but_one["size"]) if 0 < lower < upper else None
+    ratio = math.log(last["size"] / last_but_one["size"])
+
+    def slope(start: float, lower: float, upper: float) -> float:
+        return math.log((upper - start) / (lower - start)) / ratio if start < lower < upper else math.nan
+
+    slopes = [slope(*each) for each in product(first["each"], last_but_one["each"], last["each"])]
+    if not all(map(math.isfinite, slopes)):
+        return "not resolved"
+    between = f" ({min(slopes):.2f} to {max(slopes):.2f})" if len(slopes) > 1 else ""
+    return f"{slope(first['seconds'], last_but_one['seconds'], last['seconds']):.2f}{between}"
+
+
+def exponent_of_memory(points: Sequence[dict[str, Any]]) -> str:
+    """Return the slope of log bytes over log size by least squares; an empty text without workers."""
+    if "worker_bytes" not in points[0]:
+        return ""
+    return f"{exponent([point['size'] for point in points], [point['worker_bytes'] for point in points]):.2f}"
 
 
 def table(points: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return one row per kind and size, and the exponent in the last row of each kind."""
-    rows = [["images in", "images", "seconds to the first step", "MiB of each worker", "exponent"]]
+    """Return one row per kind and size, and the exponents in the last row of each kind."""
+    measured = ["seconds to the first step", "MiB of each worker", "exponent of seconds", "exponent of MiB"]
+    rows = [["images in", "images", *measured]]
     for kind in (IMPORT, *SIZES):
         of_kind = [point for point in points if point["kind"] == kind]
         for point in of_kind:
             memory = f"{point['worker_bytes'] / 2**20:.0f}" if "worker_bytes" in point else ""
-            slope = exponent(of_kind) if point is of_kind[-1] and len(of_kind) > 2 else None
+            fits = point is of_kind[-1] and len(of_kind) > 2
+            exponents = [exponent_of_seconds(of_kind), exponent_of_memory(of_kind)] if fits else ["", ""]
             cells = [f"{point['size']:,}" if point["size"] else "", f"{point['seconds']:.3g}", memory]
-            rows.append([kind, *cells, "" if slope is None else f"{slope:.2f}"])
+            rows.append([kind, *cells, *exponents])
     return rows
 
 

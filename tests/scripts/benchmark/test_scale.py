@@ -11,22 +11,37 @@ from PIL import Image
 from scripts.benchmark import scale
 
 
-def points(*seconds: float) -> list[dict[str, Any]]:
-    return [{"kind": scale.ORDER, "size": 10**power, "seconds": value} for power, value in enumerate(seconds, 3)]
+def points(*seconds: float, spread: float = 0.0, memory: float = 0.0) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": scale.FOLDER,
+            "size": 10**power,
+            "seconds": value,
+            "each": [value - spread, value, value + spread],
+            "worker_bytes": 2**20 * 10 ** (memory * power),
+        }
+        for power, value in enumerate(seconds, 3)
+    ]
 
 
 def test_the_exponent_is_of_what_grows() -> None:
-    assert scale.exponent(points(5, 5 + 1e-1, 5 + 1e0, 5 + 1e1)) == pytest.approx(1)
-    assert scale.exponent(points(5, 5 + 1, 5 + 1e2)) == pytest.approx(2)
-    assert scale.exponent(points(5, 4.9, 5.1)) is None
-    assert scale.exponent(points(5, 5.1, 5.0)) is None
+    assert scale.exponent_of_seconds(points(5, 5 + 1e-1, 5 + 1e0, 5 + 1e1)) == "1.00 (1.00 to 1.00)"
+    assert scale.exponent_of_seconds(points(5, 5 + 1, 5 + 1e2)).startswith("2.00 ")
+    assert scale.exponent_of_seconds(points(5, 4.9, 5.1)) == "not resolved"
+    assert scale.exponent_of_seconds(points(5, 5.1, 5.0)) == "not resolved"
+    assert scale.exponent_of_memory(points(1, 2, 3, memory=0.5)) == "0.50"
+
+
+def test_an_exponent_says_how_far_single_runs_differ() -> None:
+    assert scale.exponent_of_seconds(points(5, 6, 15, spread=0.1)) == "1.00 (0.92 to 1.10)"
+    assert scale.exponent_of_seconds(points(5, 5.1, 7, spread=0.1)) == "not resolved"
 
 
 def test_a_table_has_one_exponent_for_each_kind() -> None:
     _, *rows = scale.table(points(0.1, 0.2, 1.1, 10.1))
-    assert [row[-1] for row in rows] == ["", "", "", "1.00"]
+    assert [row[-2:] for row in rows] == [["", ""]] * 3 + [["1.00 (1.00 to 1.00)", "0.00"]]
     assert [row[1] for row in rows] == ["1,000", "10,000", "100,000", "1,000,000"]
-    assert [row[-1] for row in scale.table(points(0.1, 0.2))[1:]] == ["", ""]
+    assert [row[-2:] for row in scale.table(points(0.1, 0.2))[1:]] == [["", ""]] * 2
 
 
 @pytest.mark.slow
