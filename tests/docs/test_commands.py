@@ -59,15 +59,15 @@ SCRIPTS = {
         ],
     ),
     "sample.py": (sample.main, "sample", ["batch_size=8"]),
-    "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=8"]),
+    "scripts/evaluate.py": (evaluate.main, "evaluate", ["data.num_val=70"]),
     "scripts/estimate.py": (estimate.main, "estimate", ["run_dir=."]),
     "scripts/quality.py": (quality.main, "quality", ["data.num_val=70", "data.batch_size=8", "num_samples=70"]),
-    "scripts/superres.py": (superres.main, "superres", ["data.num_val=8", "num_samples=5"]),
+    "scripts/superres.py": (superres.main, "superres", ["data.num_val=70", "num_samples=5"]),
     "scripts/codecs.py": (codecs.main, "codecs", []),
     "scripts/score.py": (
         score.main,
         "score",
-        ["data.num_val=8", "against.num_val=8", "num_images=8", "num_train=20", "num_bootstrap=5"],
+        ["data.num_val=70", "against.num_val=8", "num_images=8", "num_train=20", "num_bootstrap=5"],
     ),
     "scripts/edit/reconstruct.py": (reconstruct.main, "edit/reconstruct", []),
     "scripts/edit/decode.py": (decode.main, "edit/decode", []),
@@ -75,14 +75,14 @@ SCRIPTS = {
     "scripts/edit/resample_levels.py": (resample_levels.main, "edit/resample_levels", []),
     "scripts/edit/make_attribute.py": (make_attribute.main, "edit/make_attribute", ["num_images=5"]),
     "scripts/edit/apply_attribute.py": (apply_attribute.main, "edit/apply_attribute", []),
-    "scripts/edit/nearest.py": (nearest.main, "edit/nearest", ["data.num_val=8"]),
-    "scripts/compress.py": (compress.main, "compress", ["data.num_val=8"]),
+    "scripts/edit/nearest.py": (nearest.main, "edit/nearest", ["data.num_val=70"]),
+    "scripts/compress.py": (compress.main, "compress", ["data.num_val=70"]),
     "scripts/decompress.py": (decompress.main, "decompress", []),
-    "scripts/augment.py": (augment.main, "augment", ["data.num_val=8", "data.batch_size=8", "num_images=20"]),
+    "scripts/augment.py": (augment.main, "augment", ["data.num_val=70", "data.batch_size=8", "num_images=20"]),
     "scripts/classify.py": (
         classify.main,
         "classify",
-        ["data.num_val=8", "data.batch_size=8", "num_steps=2", "num_extra=8"],
+        ["data.num_val=70", "data.batch_size=8", "num_steps=2", "num_extra=8"],
     ),
 }
 BATCH_SCRIPTS = {
@@ -95,7 +95,7 @@ COMPARISON = "scripts/compare_scores.py"
 """A script without a config that is run, too."""
 TINY_TRAINING = {
     "data.batch_size": "8",
-    "data.num_val": "8",
+    "data.num_val": "70",
     "model.hidden_channels": "4",
     "+trainer.enable_progress_bar": "false",
 }
@@ -173,13 +173,13 @@ def run(command: list[str]) -> None:
         given |= dict.fromkeys(["model.hidden_channels", "model.num_steps"], "") if is_of_a_size else {}
         extra += [f"{key}={value}" for key, value in TINY_TRAINING.items() if key not in given]
         if "callbacks=quality" in overrides:
-            extra += ["callbacks.quality.num_samples=70", "data.num_val=70"]
+            extra += ["callbacks.quality.num_samples=70"]
         if "model.num_steps" not in given and not re.search("realnvp|7x7", " ".join(overrides)):
             extra += ["model.num_steps=1"]
         if not torch.cuda.is_available() and {"trainer=gpu", "trainer=ddp"} & {*overrides}:
             extra += ["trainer.accelerator=cpu", "trainer.devices=1"]
     elif script == "scripts/edit/make_attribute.py" and "data" in given:
-        extra = [*extra, "data.num_val=8"]
+        extra = [*extra, "data.num_val=70"]
     with initialize_config_dir(CONF, version_base="1.3"):
         cfg = compose(config, [*score.with_group(overrides), *extra])
     if script == "train.py":
