@@ -60,7 +60,8 @@ def test_two_nodes_train_as_one_process(tmp_path: Path, one_process: Path) -> No
     assert_equal_to_rounding(job, one_process)
 
 
-def test_two_tasks_draw_the_samples_of_one_process(tmp_path: Path, one_process: Path) -> None:
+@pytest.mark.parametrize("name", ["sample", "interactive"])  # the second one is that of an interactive allocation
+def test_two_tasks_draw_the_samples_of_one_process(tmp_path: Path, one_process: Path, name: str) -> None:
     told = [
         f"ckpt={one_process}/best.safetensors",
         "num_samples=11",
@@ -68,7 +69,8 @@ def test_two_tasks_draw_the_samples_of_one_process(tmp_path: Path, one_process: 
         "temperature=[0.5,1]",
         "device=cpu",
     ]
-    job = Job(tmp_path, "--gpus-per-node=0", "--ntasks-per-node=2", SAMPLE, *told, "device=cpu", "out=by-slurm")
+    options = ["--gpus-per-node=0", "--ntasks-per-node=2", f"--job-name={name}"]
+    job = Job(tmp_path, *options, SAMPLE, *told, "device=cpu", "out=by-slurm")
     assert job.wait() == "COMPLETED", job.log
     assert job.log.count("11 images each") == 1, "each task has reported"
     assert run_script(tmp_path, "sample.py", *told, "device=cpu", "out=by-one").exit_code == 0
