@@ -59,6 +59,8 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
     images = chosen[list(range(min(len(chosen), num_images or len(chosen))))].images
     dims = math.prod(data.image_shape)
     found: dict[str, dict[str, float]] = {}
+    if "JPEG-XL" not in codecs():
+        print("JPEG-XL is left out: it needs pip install -e '.[codecs]'", file=sys.stderr)
     for name in codecs():
         told = track(images, f"{name}, {split} images", console=Console(stderr=True), transient=True)
         sizes = torch.tensor([8 * size(image, name) / dims for image in told], dtype=torch.double)
@@ -79,7 +81,6 @@ def codecs() -> list[str]:
     try:
         import pillow_jxl  # noqa: F401, registers the format
     except ModuleNotFoundError:
-        print("JPEG-XL is left out: it needs pip install -e '.[codecs]'", file=sys.stderr)
         return [name for name in OPTIONS if name != "JPEG-XL"]
     return list(OPTIONS)
 

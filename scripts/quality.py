@@ -61,7 +61,8 @@ from flows.training.quality.samples import (
     in_levels_of,
     joined,
 )
-from flows.training.quality.so_far import SoFar, hold_folder, make_folder, read_so_far, write_so_far, write_whole
+from flows.training.quality.so_far import SoFar, make_folder, read_so_far, write_so_far, write_whole
+from flows.training.run.lock import hold_out
 from flows.training.run.provenance import check_split, describe_data
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
@@ -141,7 +142,7 @@ def measure(
             so_far: SoFar = {}
             if share.is_first:
                 make_folder(folder)
-                while_measuring.enter_context(hold_folder(folder))
+                while_measuring.enter_context(hold_out(folder))
                 so_far = read_so_far(unfinished, depends_on)
             (so_far,) = share.gathered([so_far] if share.is_first else [])
             sampler = Sampler(flow.to(place))

@@ -11,7 +11,7 @@ from flows.networks.conditioner import limited
 from flows.networks.transformer import CausalTransformer
 
 FAR = 1e6
-"""No pixel of an image comes near to this value."""
+"""No entry of a token comes near to this value."""
 
 
 class AutoregressiveTransformer(Bijection):

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flows.training.run.lock import held
+from flows.training.run.lock import hold_out
 
 RECORD = "unfinished.json"
 """The settings of the samples, in their folder until all are drawn."""
@@ -47,17 +47,13 @@ def hold_unfinished(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         RuntimeError: if another command is in the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "unfinished.lock"
-    with held(lock, f"{folder} is in use by another command: wait, or give another folder by out="):
-        try:
-            with _recorded(folder, settings):
-                yield
-        finally:
-            lock.unlink(missing_ok=True)
-            if not has_samples(folder):
-                (folder / RECORD).unlink(missing_ok=True)
-                with suppress(OSError):  # other files are in the folder
-                    folder.rmdir()
+    try:
+        with hold_out(folder), _recorded(folder, settings):
+            yield
+    finally:
+        if not has_samples(folder):
+            with suppress(OSError):  # other files are in the folder
+                folder.rmdir()
 
 
 @contextmanager
@@ -75,3 +71,6 @@ def _recorded(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
         if has_samples(folder):
             raise KeyboardInterrupt(f"interrupted: the same command goes on if it has out={folder}") from stop
         raise
+    finally:
+        if not has_samples(folder):
+            record.unlink(missing_ok=True)

@@ -82,6 +82,7 @@ def assembled(
 
     def make_network(in_channels: int, out_channels: int) -> ConvNet:
         made = ConvNet(in_channels, out_channels, hidden_channels, plain_conv)
+        # The networks of the peers end in a convolution without a scale.
         made[-1] = nn.utils.skip_init(nn.Conv2d, hidden_channels, out_channels, 3, padding=1)
         for parameter in made[-1].parameters():
             nn.init.zeros_(parameter)

@@ -18,19 +18,7 @@ class Contestant:
 
     def result(self) -> dict[str, Any]:
         """Return all results."""
-        return {
-            "name": self.name,
-            "overrides": self.overrides,
-            "runs": [
-                {
-                    **run.summary,
-                    "status": run.status,
-                    "name": run.name,
-                    "curve": [point._asdict() for point in run.curve],
-                }
-                for run in self.runs
-            ],
-        }
+        return {"name": self.name, "overrides": self.overrides, "runs": [facts(run) for run in self.runs]}
 
     def mean(self, key: str) -> float | None:
         """Return the mean over the complete runs: nan if one is not finite, None if one of them, or all, lack it."""
@@ -40,9 +28,8 @@ class Contestant:
 
     def minutes_until(self, bits: float) -> float | None:
         """Return the mean of the minutes until runs validate with at most so many bits/dim, or None if not all do."""
-        seconds = [
-            next((point.seconds for point in run.curve if point.bits_per_dim <= bits), None) for run in self.runs
-        ]
+        reached = [(point.seconds for point in run.curve if point.bits_per_dim <= bits) for run in self.runs]
+        seconds = [next(times, None) for times in reached]
         known = [one for one in seconds if one is not None]
         return statistics.fmean(known) / 60 if known and len(known) == len(seconds) else None
 

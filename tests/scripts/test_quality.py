@@ -18,7 +18,7 @@ from flows.training.quality.distances import distances
 from flows.training.quality.features import Features
 from flows.training.quality.nearest import pixels
 from flows.training.quality.samples import Described, described_samples
-from flows.training.quality.so_far import hold_folder
+from flows.training.run.lock import hold_out
 from scripts import quality
 from tests.support.features import Projected
 from tests.support.run import CONF, run_training
@@ -251,7 +251,7 @@ def test_features_of_another_shape_are_told_before_samples_are_drawn(
 
 
 def test_only_one_command_at_a_time_writes_into_a_folder(run_dir: Path, tmp_path: Path) -> None:
-    with hold_folder(tmp_path), pytest.raises(RuntimeError, match="is in use by another command: wait, or give anoth"):
+    with hold_out(tmp_path), pytest.raises(RuntimeError, match="is in use by another command: wait, or give anoth"):
         measure(run_dir, tmp_path)
     assert not list(tmp_path.iterdir())
 

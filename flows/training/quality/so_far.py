@@ -1,14 +1,11 @@
 """Figures that are stored while more are measured, so that an interrupted command goes on from them."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 from flows.training.knobs import Knobs
-from flows.training.run.lock import held
 from flows.valid_json import to_json
 
 SoFar = dict[tuple[Knobs, int], dict[str, Any]]
@@ -27,21 +24,6 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"out={folder} cannot be a folder for results ({error.strerror}): give another path") from error
-
-
-@contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Keep other commands out of the folder of results.
-
-    Raises:
-        RuntimeError: if another command is in it.
-    """
-    lock = folder / "quality.lock"
-    with held(lock, f"{folder} is in use by another command: wait, or give another folder by out="):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def read_so_far(path: Path, settings: dict[str, Any]) -> SoFar:

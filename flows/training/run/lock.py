@@ -33,6 +33,21 @@ def held(path: Path, in_use: str) -> Iterator[None]:
 
 
 @contextmanager
+def hold_out(folder: Path) -> Iterator[None]:
+    """Keep other commands out of the folder that a command writes, its `out`.
+
+    Raises:
+        RuntimeError: if another command is in it.
+    """
+    lock = folder / "out.lock"
+    with held(lock, f"{folder} is in use by another command: wait, or give another folder by out="):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+@contextmanager
 def hold_run_folder(run_dir: Path) -> Iterator[None]:
     """Keep other runs out of a folder; the first rank does this for all ranks.
 
