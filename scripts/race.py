@@ -8,10 +8,10 @@ Examples:
 
 A contestant is a name and the arguments for train.py. Only training counts: validation, tests and starting do not. The
 folder gets a run folder for each contestant and seed, and race.json, race.md and race.png. race.md also says how many
-minutes of training each contestant took to become as good as another one is at its end; --validations says how closely
-this is known. If a race was stopped, the same command continues it. Other settings need another folder. To choose
-settings, race with --no-test: this compares by validation bits/dim, and does not read the test set. Then race once with
-the test.
+minutes of training each contestant took to become as good as another one is at its end, or as one of --goals;
+--validations says how closely this is known. If a race was stopped, the same command continues it. Other settings need
+another folder. To choose settings, race with --no-test: this compares by validation bits/dim, and does not read the
+test set. Then race once with the test.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"\n{title(contestant.name, seed)}", flush=True)
                 contestant.runs.append(train(contestant, seed, told))
     (told.folder / "race.json").write_text(to_json([contestant.result() for contestant in contestants]))
-    text = markdown(contestants)
+    text = markdown(contestants, told.goals)
     (told.folder / "race.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
     plot(contestants, told.folder / "race.png")
@@ -132,6 +132,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     limit.add_argument("--seconds", type=float, help="of training for each run")
     limit.add_argument("--images", type=int, help="for each run")
     parser.add_argument("--seeds", type=numbers, default=[0], help="such as 0,1,2: a run with each (default: 0)")
+    parser.add_argument("--goals", type=decimals, default=[], help="such as 3.1,2.9: val bits/dim, minutes until each")
     parser.add_argument("--validations", type=int, default=10, help="about how many per run of --seconds (default: 10)")
     parser.add_argument("--no-test", dest="test", action="store_false", help="leave the test set unread")
     told = parser.parse_intermixed_args(arguments)
@@ -140,6 +141,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("each contestant needs a name of its own")
     if len({*told.seeds}) < len(told.seeds) or min(told.seeds) < 0:
         parser.error(f"--seeds are different numbers of at least 0, got {','.join(map(str, told.seeds))}")
+    if not all(map(math.isfinite, told.goals)):
+        parser.error(f"--goals are finite numbers, got {','.join(map(str, told.goals))}")
     if told.validations < 1:
         parser.error(f"--validations is at least 1, got {told.validations}")
     option, value = ("--images", told.images) if told.seconds is None else ("--seconds", told.seconds)
@@ -151,6 +154,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def numbers(text: str) -> list[int]:
     """Return the numbers of a list such as "0,1,2"."""
     return [int(number) for number in text.split(",")]
+
+
+def decimals(text: str) -> list[float]:
+    """Return the numbers of a list such as "3.1,2.9"."""
+    return [float(number) for number in text.split(",")]
 
 
 def contestant(text: str) -> tuple[str, list[str]]:

@@ -7,8 +7,8 @@ from flows.training import Run
 from scripts.racing.contestant import Contestant, value_of
 
 
-def markdown(contestants: Sequence[Contestant]) -> str:
-    """Return the table of a race, with one row per contestant.
+def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> str:
+    """Return the table of a race, with one row per contestant, and that of the minutes until each goal.
 
     A row has the means over the complete runs, and the test (or else validation) bits/dim of each seed. A mean is
     "not finite" if the result of one of them is not.
@@ -41,8 +41,8 @@ def markdown(contestants: Sequence[Contestant]) -> str:
     if measured:
         differ = " These differ, so do not compare their FD." if len(measured) > 1 else ""
         parts.insert(0, f"FD is that of {'; and of '.join(measured)}.{differ}")
-    if len(contestants) > 1:
-        parts.insert(0, as_table(time_to_quality(contestants)))
+    if len(contestants) > 1 or goals:
+        parts.insert(0, as_table(time_to_quality(contestants, goals)))
     return "\n\n".join([as_table(lines), *filter(None, parts)]) + "\n"
 
 
@@ -52,18 +52,24 @@ def of_seed(run: Run) -> str:
     return shown(value_of(run, key), ".3f") if run.is_complete else run.status
 
 
-def time_to_quality(contestants: Sequence[Contestant]) -> list[list[str]]:
+def time_to_quality(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> list[list[str]]:
     """Return the minutes of training after which each contestant is as good as another one is at its end.
 
-    There is one row per contestant, and one column per mean final validation bits/dim. A cell has the mean over the
-    seeds of the minutes until the first validation that is at least as good. It is empty if not all of them came there.
+    There is one row per contestant, and one column per mean final validation bits/dim, then one per goal. A cell has
+    the mean over the seeds of the minutes until the first validation that is at least as good. It is empty if not all
+    of them came there.
+
+    Args:
+        contestants: with their runs.
+        goals: bits/dim from elsewhere.
     """
-    ends = {one.name: one.mean("val_bits_per_dim") for one in contestants}
-    goals = {name: bits for name, bits in ends.items() if bits is not None and math.isfinite(bits)}
-    header = ["minutes until", *(f"{bits:.3f} ({name})" for name, bits in goals.items())]
+    ends = [(one.mean("val_bits_per_dim"), f" ({one.name})") for one in contestants]
+    known = [(bits, whose) for bits, whose in ends if bits is not None and math.isfinite(bits)]
+    targets = [*known, *((bits, "") for bits in goals)]
+    header = ["minutes until", *(f"{bits:.3f}{whose}" for bits, whose in targets)]
     lines = [header, ["---"] * len(header)]
     for contestant in contestants:
-        minutes = [contestant.minutes_until(bits) for bits in goals.values()]
+        minutes = [contestant.minutes_until(bits) for bits, _ in targets]
         lines.append([contestant.name, *(shown(one, ".1f") for one in minutes)])
     return lines
 

@@ -53,6 +53,16 @@ def test_a_search_knows_its_earlier_trials(tmp_path: Path) -> None:
     assert set(found["best_params"]) == {"optimizer.lr", "training.schedule.warmup_steps"}
 
 
+def test_a_search_may_compare_samples(tmp_path: Path) -> None:
+    features = "callbacks.quality.features={_target_: tests.support.features.Projected}"
+    quality = ["callbacks=quality", features, "callbacks.quality.num_samples=40", "objective=fd"]
+    result = sweep(tmp_path, "sweep=optuna", "hydra.sweeper.n_trials=3", "callbacks.grids=null", *quality)
+    assert result.exit_code == 0, result.stderr
+    values = [read_summary(path)["val_fd"] for path in tmp_path.glob("multirun/mine/trial-*/summary.json")]
+    found = yaml.safe_load((tmp_path / "multirun/mine/optimization_results.yaml").read_text())
+    assert len({*values}) == 3 and found["best_value"] == min(values)
+
+
 def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
     diverges = ["optimizer.lr=choice(1e30,1e-3)", "training.schedule.warmup_steps=0", "callbacks.grids=null"]
     result = sweep(tmp_path, "sweep=optuna", *diverges, "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=0")

@@ -10,18 +10,19 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+import train
 from data import Digits, ImageData, Subset
 from data.order import shuffled
 from flows import Sampler
-from flows.training import load_flow, save_flow
+from flows.training import InceptionFeatures, load_flow, save_flow
 from flows.training.quality.distances import distances
 from flows.training.quality.features import Features
 from flows.training.quality.nearest import pixels
 from flows.training.quality.samples import Described, described_samples
 from flows.training.run.lock import hold_out
 from scripts import quality
-from tests.support.features import Projected
-from tests.support.run import CONF, run_training
+from tests.support.features import Projected, random_inception
+from tests.support.run import CONF, TINY, run_training
 
 FEATURES = "features={_target_: tests.support.features.Projected}"
 
@@ -282,3 +283,22 @@ def test_samples_have_classes_as_often_as_training_images(tmp_path: Path, monkey
     torch.testing.assert_close(found, wanted, rtol=0, atol=0.02)
     told = (tmp_path / "out/quality.md").read_text()
     assert "each class as often as the training images" in told and "samples may get below it" in told
+
+
+@pytest.mark.slow
+def test_colour_is_measured_by_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ["data=cifar10", "data.source=generated", "data.num_val=8", "data.num_train=40"]
+    tiny = [one for one in TINY if one != "data=digits"]
+    with initialize_config_dir(CONF, version_base="1.3"):
+        train.main(compose("train", [*tiny, *data, f"run_dir={tmp_path}/run", "trainer.max_steps=2", "test=false"]))
+        of_inception = InceptionFeatures.forward  # more than 2,048 images would take it minutes
+        monkeypatch.setattr(InceptionFeatures, "forward", lambda self, images: of_inception(self, images)[:, :6])
+        monkeypatch.setattr(InceptionFeatures, "num_features", 6)
+        weights = random_inception(tmp_path / "weights.pth")
+        told = [f"ckpt={tmp_path}/run/best.safetensors", f"out={tmp_path}/out", "num_samples=8", "num_columns=2"]
+        inception = ["features=inception", f"features.weights={weights}"]
+        quality.main(compose("quality", [*data, *told, *inception, "temperature=[0.5,1]"]))
+    found = json.loads((tmp_path / "out/quality.json").read_text())
+    floor, *rows = found["rows"]
+    assert found["distance"] == "FID" and all(row["fd"] > floor["fd"] > 0 for row in rows)
+    assert "FID" in (tmp_path / "out/quality.md").read_text() and (tmp_path / "out/best.png").exists()

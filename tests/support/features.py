@@ -1,9 +1,11 @@
-"""Features of digits that are fast to compute."""
+"""Features for tests: those of digits are fast to compute, and Inception has weights by chance."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 
 class Unset(nn.Module):
@@ -45,3 +47,17 @@ class Projected(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         return (features @ self.classes).argmax(1)
+
+
+def random_inception(path: Path) -> Path:
+    """Write a file of the form of Inception's weights, with weights by chance, and return its path."""
+    state: dict[str, Tensor] = {}
+
+    class Fresh(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *args: object, **kwargs: object) -> None:  # type: ignore[override]
+            state.update(self.state_dict())
+
+    torch.save({}, path)
+    Fresh("fresh", ["2048"], str(path))
+    torch.save(state, path)
+    return path

@@ -12,9 +12,12 @@ import pytest
 import torch
 
 import flows
-from flows.training import read_summary
+from data import Digits, ImageData
+from flows.training import load_flow, read_summary
 from flows.training.communication import bytes_sent
+from flows.training.quality.distances import distances
 from tests.support.command_line import ROOT
+from tests.support.features import Projected
 from tests.support.run import TINY
 from tests.support.same_run import equal
 
@@ -102,6 +105,17 @@ def test_two_ranks_equal_one(tmp_path: Path, memory_flat: str, settings: list[st
             with (outputs / name / "metrics.csv").open() as file:
                 logs.append([float(row[key]) for row in csv.DictReader(file) if row[key]])
         assert logs[1] == pytest.approx(logs[0], rel=1e-4), key
+
+
+def test_two_ranks_measure_samples_together(tmp_path: Path) -> None:
+    features = "callbacks.quality.features={_target_: tests.support.features.Projected}"
+    few = ["callbacks.quality.num_samples=40", "callbacks.quality.batch_size=7"]
+    outputs = run(tmp_path, "run_id=two", *DDP, "trainer.devices=2", "callbacks=quality", features, *few, "test=false")
+    data = ImageData(source=Digits(), image_shape=(1, 8, 8), num_val=200)
+    data.setup()
+    measure, samples = Projected(), load_flow(outputs / "two/best.safetensors").sample(range(40))
+    expected = distances(measure(samples), measure(data.val_set[list(range(200))].images)).fd
+    assert read_summary(outputs / "two/summary.json")["val_fd"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_ranks_send_what_the_model_of_communication_says(tmp_path: Path) -> None:

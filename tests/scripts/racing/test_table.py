@@ -20,6 +20,11 @@ def test_a_table_says_when_each_contestant_is_as_good_as_another_at_its_end() ->
     header, _, *rows = time_to_quality([fast, slow])
     assert header == ["minutes until", "2.000 (fast)", "3.750 (slow)"]
     assert rows == [["fast", "3.0", "1.5"], ["slow", "", ""]]  # one of two slow runs does not come to their mean
+    header, _, *rows = time_to_quality([fast, slow], goals=[4.0, 1.0])
+    assert header == ["minutes until", "2.000 (fast)", "3.750 (slow)", "4.000", "1.000"]
+    assert rows == [["fast", "3.0", "1.5", "1.0", ""], ["slow", "", "", "2.5", ""]]
+    assert "| minutes until | 3.750 (slow) | 4.000 |" in markdown([slow], goals=[4.0])
+    assert "minutes until" not in markdown([slow])
 
 
 def test_a_seed_without_a_finite_result_is_not_left_out_of_a_mean() -> None:

@@ -167,3 +167,20 @@ def test_matrices_are_those_of_linear_layers_and_1x1_convolutions_but_not_embedd
     assert found == {name for name, parameter in flow.named_parameters() if re.search(r"(?<!embedding)\.weight$", name)}
     assert any(parameter.dim() == 2 for parameter in Muon(flow.named_parameters()).matrices)
     assert len(Muon(nn.Linear(3, 4).named_parameters()).matrices) == 1
+
+
+def test_matrices_of_one_shape_step_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+
+    def noted(matrices: torch.Tensor, num_iterations: int) -> torch.Tensor:
+        shapes.append(matrices.shape)
+        return orthogonalize(matrices, num_iterations)
+
+    monkeypatch.setattr("flows.training.optimizers.muon.orthogonalize", noted)
+    blocks = {"top_prior": "autoregressive", "prior_blocks": 3, "prior_layers": 2, "prior_width": 32}
+    flow = flows.build("glow", image_shape=(1, 8, 8), num_levels=1, num_steps=2, hidden_channels=4, **blocks)
+    optimizer = Muon(flow.named_parameters())
+    flow.log_prob(torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)).mean().backward()
+    optimizer.step()
+    assert len({shape[1:] for shape in shapes}) == len(shapes)
+    assert sum(shape[0] for shape in shapes) == len(optimizer.matrices) > 20

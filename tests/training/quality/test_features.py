@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import datasets
 
 from data import Digits, ImageData
@@ -14,7 +13,7 @@ from data.sources.mnist import NAMES
 from flows.training import FashionMNISTFeatures, InceptionFeatures
 from flows.training.quality.features import FROZEN, Classifier, Features, classifier_of
 from tests.support.command_line import ROOT
-from tests.support.features import Projected
+from tests.support.features import Projected, random_inception
 
 
 def test_the_frozen_weights_are_those_of_the_docs() -> None:
@@ -56,18 +55,7 @@ def test_images_of_other_shapes_are_refused(shape: tuple[int, int, int]) -> None
 
 @pytest.fixture(scope="module")
 def inception_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the right form, with weights by chance."""
-    path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    state: dict[str, torch.Tensor] = {}
-
-    class Fresh(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args: object, **kwargs: object) -> None:  # type: ignore[override]
-            state.update(self.state_dict())
-
-    torch.save({}, path)
-    Fresh("fresh", ["2048"], str(path))
-    torch.save(state, path)
-    return path
+    return random_inception(tmp_path_factory.mktemp("inception") / "weights.pth")
 
 
 @pytest.mark.slow
