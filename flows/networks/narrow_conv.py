@@ -3,6 +3,9 @@
 oneDNN computes 8 or 16 output channels at once, also if there are only 2. The first level of a flow has few channels,
 and its networks have many. There, the last convolution and the gradient of the first one's input are products of
 matrices: first each pixel is multiplied by the kernels of all nine taps, then the taps are shifted and added.
+
+The gradients of the last convolution are products of matrices in more cases: also with some more channels, and for
+few pixels.
 """
 
 import torch
@@ -18,6 +21,14 @@ MANY = 16
 """Least channels on the other side."""
 LEAST_PIXELS = 2048
 """Least pixels of a batch, as more operators are called."""
+
+MANY_TIMES = 4
+"""With at least so many times more input channels than output channels, gradients take 0.6 to 1.0 of oneDNN's time."""
+MANY_FOR_GRADIENTS = 64
+"""Least input channels for this."""
+FEW_PIXELS = 1024
+"""Most pixels of a batch for which gradients take less time with at most as many output channels as input channels: 0.6
+to 0.9 of oneDNN's."""
 
 
 def conv2d(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,8 +48,8 @@ def conv2d_backward(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> t
         needs_x: whether the gradient with respect to `x` is needed.
     """
     out_channels, in_channels, side, _ = kernel.shape
-    if is_narrow(x, kernel, few=out_channels, many=in_channels):
-        return gradients_from_few_channels(grad, x, kernel, needs_x)
+    if gradients_are_products(x, kernel):
+        return gradients_by_products(grad, x, kernel, needs_x)
     narrow_input = needs_x and is_narrow(x, kernel, few=in_channels, many=out_channels)
     needed = [needs_x and not narrow_input, True, False]
     grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
@@ -47,20 +58,37 @@ def conv2d_backward(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> t
     return to_few_channels(grad, kernel.transpose(0, 1).flip(2, 3)) if narrow_input else grad_x, grad_kernel
 
 
-def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
-    """Return whether products of matrices take less time for a convolution between so many channels.
+def may_be_products(x: Tensor, kernel: Tensor) -> bool:
+    """Return whether a convolution may be computed as products of matrices.
 
     Compiled, they take more time than oneDNN, and minutes to compile.
     """
     return (
-        few <= FEW
-        and many >= MANY
-        and kernel.shape[-1] == 3
+        kernel.shape[-1] == 3
         and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() >= LEAST_PIXELS * x.shape[1]
     )
+
+
+def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
+    """Return whether products of matrices take less time for a convolution between so many channels."""
+    enough = num_pixels(x) >= LEAST_PIXELS
+    return few <= FEW and many >= MANY and enough and may_be_products(x, kernel)
+
+
+def gradients_are_products(x: Tensor, kernel: Tensor) -> bool:
+    """Return whether products of matrices take less time for the gradients of a convolution."""
+    out_channels, in_channels, *_ = kernel.shape
+    narrow = is_narrow(x, kernel, few=out_channels, many=in_channels)
+    many_inputs = in_channels >= max(MANY_FOR_GRADIENTS, MANY_TIMES * out_channels)
+    few_pixels = num_pixels(x) <= FEW_PIXELS and in_channels >= max(MANY, out_channels)
+    return narrow or ((many_inputs or few_pixels) and may_be_products(x, kernel))
+
+
+def num_pixels(x: Tensor) -> int:
+    """Return the number of pixels of a batch `(B, C, H, W)`."""
+    return x.numel() // x.shape[1]
 
 
 def to_few_channels(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,15 +104,26 @@ def to_few_channels(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Te
     return total.transpose(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def gradients_from_few_channels(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> tuple[Tensor | None, Tensor]:
+def gradients_by_products(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> tuple[Tensor | None, Tensor]:
     """Return what `conv2d_backward` returns for a 3x3 kernel: the gradient is shifted for each tap."""
     out_channels, in_channels, *_ = kernel.shape
-    height, width = x.shape[2:]
-    windows = F.pad(grad.transpose(0, 1), (1, 1, 1, 1)).unfold(2, height, 1).unfold(3, width, 1)
-    shifted = windows.permute(2, 3, 0, 1, 4, 5).reshape(9 * out_channels, -1)
+    shifted = planes_by_taps(grad) if out_channels <= FEW else rows_by_taps(grad).t()
     grad_x = as_image(shifted.t() @ by_taps(kernel.flip(2, 3)), x) if needs_x else None
     grad_kernel = (shifted @ as_rows(x)).view(3, 3, out_channels, in_channels).permute(2, 3, 0, 1).flip(2, 3)
     return grad_x, grad_kernel
+
+
+def planes_by_taps(x: Tensor) -> Tensor:
+    """Return `x` `(B, C, H, W)` shifted for each tap, `(9 * C, B * H * W)`: faster for few channels."""
+    height, width = x.shape[2:]
+    windows = F.pad(x.transpose(0, 1), (1, 1, 1, 1)).unfold(2, height, 1).unfold(3, width, 1)
+    return windows.permute(2, 3, 0, 1, 4, 5).reshape(9 * x.shape[1], -1)
+
+
+def rows_by_taps(x: Tensor) -> Tensor:
+    """Return `x` `(B, C, H, W)` shifted for each tap, `(B * H * W, 9 * C)`: faster for many channels."""
+    windows = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).unfold(1, 3, 1).unfold(2, 3, 1)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, 9 * x.shape[1])
 
 
 def by_taps(kernel: Tensor) -> Tensor:

@@ -14,8 +14,11 @@ SHAPES = {
     "from few": (2, 3, 24, 33, 32),
     "rows of one pixel": (700, 16, 2, 3, 1),
     "single pixels": (2048, 16, 2, 1, 1),
-    "neither": (2, 20, 24, 32, 32),
+    "many to some": (2, 96, 24, 24, 25),
     "few pixels": (1, 16, 2, 4, 4),
+    "few pixels, many channels": (3, 24, 20, 5, 7),
+    "few pixels, more channels": (3, 20, 24, 5, 7),
+    "neither": (2, 20, 24, 32, 32),
 }
 
 
@@ -50,14 +53,22 @@ def test_values_and_gradients_are_those_of_torch(
 
 @pytest.mark.parametrize(
     ("name", "forward", "backward"),
-    [("to few", "values", "gradients"), ("from few", "", "values"), ("neither", "", ""), ("few pixels", "", "")],
+    [
+        ("to few", "values", "gradients"),
+        ("from few", "", "values"),
+        ("many to some", "", "gradients"),
+        ("few pixels", "", "gradients"),
+        ("few pixels, many channels", "", "gradients"),
+        ("few pixels, more channels", "", ""),
+        ("neither", "", ""),
+    ],
 )
-def test_products_of_matrices_are_for_many_pixels_of_few_channels(
+def test_products_of_matrices_are_for_few_channels_and_gradients_of_few_pixels(
     name: str, forward: str, backward: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, kernel, _ = drawn(name, torch.float32, torch.channels_last)
     called = []
-    for what, function in ("values", "to_few_channels"), ("gradients", "gradients_from_few_channels"):
+    for what, function in ("values", "to_few_channels"), ("gradients", "gradients_by_products"):
         original = getattr(narrow_conv, function)
         monkeypatch.setattr(narrow_conv, function, lambda *a, w=what, f=original: called.append(w) or f(*a))
     values = conv2d(x, kernel)
