@@ -107,17 +107,18 @@ class Muon(Adam):
         fading = stacked.norm(dim=(1, 2)) / (FADED * of_noise + 1e-30)
         sizes = -lr * 0.2 * max(shape) ** 0.5 * fading.clamp(max=1)
         steps = orthogonalize(stacked, self.num_iterations) * sizes[:, None, None]
-        for matrix, step in zip(matrices, steps, strict=True):
-            matrix.add_(step.view_as(matrix))
+        torch._foreach_add_(matrices, [step.view_as(matrix) for matrix, step in zip(matrices, steps, strict=True)])
 
     def _usual_norms(self, matrices: list[nn.Parameter]) -> Tensor:
         """Return the root mean square of the norms of gradients of each matrix, this one included."""
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        squares = torch.stack(torch._foreach_norm(gradients)).square()
+        squares = torch.stack(torch._foreach_norm(gradients)).square().unbind()
         for matrix, square in zip(matrices, squares, strict=True):
-            known = self.state[matrix].setdefault("mean_square", square.clone())
-            known.lerp_(square, 1 - MEMORY)
-        return torch.stack([self.state[matrix]["mean_square"] for matrix in matrices]).sqrt()
+            if "mean_square" not in self.state[matrix]:
+                self.state[matrix]["mean_square"] = square.clone()
+        known = [self.state[matrix]["mean_square"] for matrix in matrices]
+        torch._foreach_lerp_(known, squares, 1 - MEMORY)
+        return torch.stack(known).sqrt()
 
 
 def orthogonalize(matrices: Tensor, num_iterations: int) -> Tensor:
