@@ -107,7 +107,7 @@ class Muon(Adam):
         fading = stacked.norm(dim=(1, 2)) / (FADED * of_noise + 1e-30)
         sizes = -lr * 0.2 * max(shape) ** 0.5 * fading.clamp(max=1)
         steps = orthogonalize(stacked, self.num_iterations) * sizes[:, None, None]
-        torch._foreach_add_(matrices, [step.view_as(matrix) for matrix, step in zip(matrices, steps, strict=True)])
+        torch._foreach_add_([*matrices], [step.view_as(matrix) for matrix, step in zip(matrices, steps, strict=True)])
 
     def _usual_norms(self, matrices: list[nn.Parameter]) -> Tensor:
         """Return the root mean square of the norms of gradients of each matrix, this one included."""
