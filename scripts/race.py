@@ -152,13 +152,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def numbers(text: str) -> list[int]:
-    """Return the numbers of a list such as "0,1,2"."""
-    return [int(number) for number in text.split(",")]
+    """Return the numbers of a list such as "0,1,2".
+
+    Raises:
+        ArgumentTypeError: if the text has another form.
+    """
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from error
 
 
 def decimals(text: str) -> list[float]:
-    """Return the numbers of a list such as "3.1,2.9"."""
-    return [float(number) for number in text.split(",")]
+    """Return the numbers of a list such as "3.1,2.9".
+
+    Raises:
+        ArgumentTypeError: if the text has another form.
+    """
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 3.1,2.9") from error
 
 
 def contestant(text: str) -> tuple[str, list[str]]:
