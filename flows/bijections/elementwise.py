@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flows.bijections.mixture import Mixture, from_logit, logit_and_log_slope
 from flows.bijections.scale import knows_slope
 from flows.overriding import is_newer
 from flows.pull_back import pull_back
@@ -154,7 +154,7 @@ class MixtureLogistic(Affine):
 
     It can stretch some values and compress others, while an affine map treats all values the same (Ho et al. 2019,
     arXiv:1902.00275, section 3.2). `raw` has shift, scale, then weights, means and log widths of the components. The
-    inverse is a bisection, because F has no inverse in closed form.
+    inverse is found step by step, because F has no inverse in closed form.
 
     Args:
         scale: as for `Affine`.
@@ -163,9 +163,6 @@ class MixtureLogistic(Affine):
 
     exact_inverse = False
 
-    NUM_BISECTIONS = 60
-    """Number of bisection steps, more than the precision of float64 needs."""
-
     def __init__(self, scale: nn.Module, num_components: int = 4) -> None:
         super().__init__(scale)
         self.num_components = num_components
@@ -173,47 +170,21 @@ class MixtureLogistic(Affine):
 
     def forward(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
         mixture, affine = self._parts(x, raw)
-        y, log_derivative = _logit_of_mixture(x, *mixture, derivative=True)
+        y, log_slope = logit_and_log_slope(x, mixture)
         z, log_scale = super().forward(y, affine)
-        return z, log_derivative + log_scale
+        return z, log_slope + log_scale
 
     def inverse(self, z: Tensor, raw: Tensor) -> Tensor:
-        (logits, means, log_widths), affine = self._parts(z, raw)
-        y = super().inverse(z, affine)
-        of_components = means + log_widths.exp() * y[:, None]  # F lies between its least and its largest component
-        low, high = of_components.amin(1), of_components.amax(1)
-        for _ in range(self.NUM_BISECTIONS):
-            middle = 0.5 * (low + high)
-            below = _logit_of_mixture(middle, logits, means, log_widths)[0] < y
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return 0.5 * (low + high)
+        mixture, affine = self._parts(z, raw)
+        return from_logit(super().inverse(z, affine), mixture)
 
-    def _parts(self, x: Tensor, raw: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        """Return weights (before the softmax), means and log widths, all `(B, K, C, H, W)`, and the rest of `raw`."""
+    def _parts(self, x: Tensor, raw: Tensor) -> tuple[Mixture, Tensor]:
+        """Return the mixture of each entry, and the rest of `raw`."""
         affine, mixture = raw[:, : 2 * x.shape[1]], raw[:, 2 * x.shape[1] :]
         shape = (len(x), 3, self.num_components, *x.shape[1:])
         logits, means, log_widths = mixture.reshape(shape).unbind(1)
         start = torch.linspace(-1, 1, self.num_components, dtype=x.dtype, device=x.device)
-        return (logits, means + start[:, None, None, None], log_widths.clamp(-7, 7)), affine
-
-
-def _logit_of_mixture(
-    x: Tensor, logits: Tensor, means: Tensor, log_widths: Tensor, derivative: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return y = logit(F(x)) and, if asked for, log dy/dx, else y again.
-
-    All is computed in logarithms: log F = logsumexp(log weight + log sigmoid(t)) with t = (x - mean) / width. For
-    1 - F, sigmoid(t) is replaced by sigmoid(-t), and for F' by sigmoid(t) sigmoid(-t) / width. The sum of the weights
-    cancels, except in F'.
-    """
-    t = (x[:, None] - means) * (-log_widths).exp()
-    below = logits + F.logsigmoid(t)
-    log_below, log_above = below.logsumexp(1), (below - t).logsumexp(1)
-    y = log_below - log_above
-    if not derivative:
-        return y, y
-    log_density = (2 * below - logits - t - log_widths).logsumexp(1)
-    return y, log_density + logits.logsumexp(1) - log_below - log_above
+        return Mixture(logits, means + start[:, None, None, None], log_widths.clamp(-7, 7)), affine
 
 
 COUPLINGS: dict[str, Callable[[nn.Module], ElementwiseMap]] = {
