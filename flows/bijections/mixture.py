@@ -64,13 +64,17 @@ def from_logit(y: Tensor, mixture: Mixture) -> Tensor:
         after = torch.where(good, newton, 0.5 * (low + high))
         under_way = (missing.abs() > 2 * torch.finfo(y.dtype).eps * (1 + target.abs())) & (after != x)
         found[left] = x
-        left = left[under_way]
-        if len(left) == 0:
+        kept = places(under_way)
+        if len(kept) == 0:
             break
-        x, last = after[under_way], (after - x).abs()[under_way]
-        target, low, high = target[under_way], low[under_way], high[under_way]
-        columns = [part[:, under_way] for part in columns]
+        left, target, low, high, last = (part[kept] for part in (left, target, low, high, (after - x).abs()))
+        x, columns = after[kept], [part[:, kept] for part in columns]
     return found.view_as(y)
+
+
+def places(mask: Tensor) -> Tensor:
+    """Return where a mask `(N,)` is true."""
+    return mask.nonzero()[:, 0]
 
 
 def logit_and_slope(x: Tensor, logits: Tensor, means: Tensor, log_widths: Tensor) -> tuple[Tensor, Tensor]:
