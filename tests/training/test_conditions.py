@@ -23,7 +23,7 @@ SUPERRES = [
     "trainer.max_epochs=-1",
     "callbacks.grids.num_columns=4",
 ]
-MODELS = {"glow": [], "realnvp": ["model=realnvp"], "memory-flat": ["model.memory_flat=true"]}
+MODELS = {"glow": [], "realnvp": ["model=realnvp", "model.num_blocks=1"], "memory-flat": ["model.memory_flat=true"]}
 
 
 @pytest.fixture(scope="module")
