@@ -20,9 +20,10 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.errors import HydraException
@@ -131,8 +132,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     limit = parser.add_mutually_exclusive_group(required=True)
     limit.add_argument("--seconds", type=float, help="of training for each run")
     limit.add_argument("--images", type=int, help="for each run")
-    parser.add_argument("--seeds", type=numbers, default=[0], help="such as 0,1,2: a run with each (default: 0)")
-    parser.add_argument("--goals", type=decimals, default=[], help="such as 3.1,2.9: val bits/dim, minutes until each")
+    parser.add_argument(
+        "--seeds", type=list_of(int, "0,1,2"), default=[0], help="such as 0,1,2: a run with each (default: 0)"
+    )
+    parser.add_argument(
+        "--goals", type=list_of(float, "3.1,2.9"), default=[], help="such as 3.1,2.9: val bits/dim, minutes until each"
+    )
     parser.add_argument("--validations", type=int, default=10, help="about how many per run of --seconds (default: 10)")
     parser.add_argument("--no-test", dest="test", action="store_false", help="leave the test set unread")
     told = parser.parse_intermixed_args(arguments)
@@ -151,28 +156,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return told
 
 
-def numbers(text: str) -> list[int]:
-    """Return the numbers of a list such as "0,1,2".
+def list_of(kind: Callable[[str], Any], example: str) -> Callable[[str], list[Any]]:
+    """Return what reads a list of numbers, such as the example, from the command line."""
 
-    Raises:
-        ArgumentTypeError: if the text has another form.
-    """
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from error
+    def read(text: str) -> list[Any]:
+        try:
+            return [kind(number) for number in text.split(",")]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as {example}") from error
 
-
-def decimals(text: str) -> list[float]:
-    """Return the numbers of a list such as "3.1,2.9".
-
-    Raises:
-        ArgumentTypeError: if the text has another form.
-    """
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 3.1,2.9") from error
+    return read
 
 
 def contestant(text: str) -> tuple[str, list[str]]:

@@ -40,7 +40,24 @@ def logit_and_log_slope(x: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 
 
 def from_logit(y: Tensor, mixture: Mixture) -> Tensor:
-    """Return the x with logit(F(x)) = y, up to rounding; there is no closed form.
+    """Return the x with logit(F(x)) = y, up to rounding; its gradient is that of the inverse function.
+
+    Args:
+        y: `(B, C, H, W)`.
+        mixture: one for each entry.
+    """
+    x = solve(y, mixture)
+    if torch.is_grad_enabled():
+        value, log_slope = logit_and_log_slope(x, mixture)
+        missing = y - value
+        most = torch.finfo(y.dtype).max  # where F is flat: zero times infinity is no number
+        x = x + (missing - missing.detach()) * (-log_slope.detach()).exp().clamp(max=most)
+    return x
+
+
+@torch.no_grad()
+def solve(y: Tensor, mixture: Mixture) -> Tensor:
+    """Return what `from_logit` returns, without a gradient; there is no closed form.
 
     Newton's method within a bracket. Where a step would leave the bracket or is not half as long as the one before,
     the bracket is halved in its place. An entry that has arrived is not computed any more.

@@ -241,7 +241,7 @@ def test_a_race_that_is_stopped_stores_its_run_and_goes_on(
         (["--images", "320", "a: seed=[1"], "a: "),
         (["--images", "320", "--goals", "3,nan", "a: seed=1"], "--goals are finite numbers, got 3.0,nan"),
         (["--images", "320", "--goals", "x", "a: seed=1"], "'x' is not a list of numbers such as 3.1,2.9"),
-        (["--images", "320", "--seeds", "1,two", "a: seed=1"], "'1,two' is not a list of whole numbers such as 0,1,2"),
+        (["--images", "320", "--seeds", "1,two", "a: seed=1"], "'1,two' is not a list of numbers such as 0,1,2"),
         (["--images", "320", "--validations", "0", "a: seed=1"], "--validations is at least 1, got 0"),
         (
             ["--images", "320", "--seeds", "0,1,0", "a: seed=1"],

@@ -57,3 +57,17 @@ def test_both_ways_to_compute_the_slope_agree(spread: float) -> None:
     again, slope = logit_and_slope(x.flatten(), *columns)
     torch.testing.assert_close(again, value.flatten())
     torch.testing.assert_close(slope.log(), log_slope.flatten())
+
+
+@pytest.mark.usefixtures("double")
+def test_its_gradient_is_that_of_the_inverse_function() -> None:
+    y, known = random_mixture(0.3, torch.float64, num_entries=3)
+    inputs = [part.clone().requires_grad_() for part in (y, *known)]
+    assert torch.autograd.gradcheck(lambda y, *parts: from_logit(y, Mixture(*parts)), inputs)
+
+
+def test_its_values_are_the_same_with_gradients_and_without() -> None:
+    y, known = random_mixture(8, torch.float32)
+    with torch.no_grad():
+        expected = from_logit(y, known)
+    assert torch.equal(from_logit(y.requires_grad_(), known), expected)
