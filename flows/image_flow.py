@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flows.autocast import full_precision
 from flows.check_inputs import (
     check_condition,
     check_guidance,
@@ -198,6 +199,8 @@ class ImageFlow(nn.Module):
     ) -> list[Tensor]:
         """Return the latents of images, finest first; without `noise`, those of the centres of the images' bins.
 
+        Autocast does not reach this and `decode`: with lower precision, images would not come back.
+
         Args:
             images: uint8 `(B, C, H, W)`.
             label: `(B,)` int64 for a class-conditional flow.
@@ -213,7 +216,8 @@ class ImageFlow(nn.Module):
         reference = next(self.parameters(), torch.empty(()))
         position = in_precision(check_position(noise, images), reference.dtype).to(images.device)
         x = self.dequantize.place(images, on_grid(position))
-        return self.multiscale(x, self.context(label, condition))[0]
+        with full_precision(x):
+            return self.multiscale(x, self.context(label, condition))[0]
 
     def check(self, images: Tensor, condition: Tensor | None) -> None:
         """Raise ValueError unless the arguments suit the flow, and the flow is in float32 or float64."""
@@ -250,10 +254,11 @@ class ImageFlow(nn.Module):
         check_label_values(label, self.num_classes)
         check_condition(condition, self.condition_shape, zs[0])
         self.check_drawing(guidance)
-        told: tuple[Guidance, ...] = ()
-        if guidance:
-            told = (Guidance(float(guidance), self.context(self.dropped_label(zs[0]), condition)),)
-        return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), *told))
+        with full_precision(zs[0]):
+            told: tuple[Guidance, ...] = ()
+            if guidance:
+                told = (Guidance(float(guidance), self.context(self.dropped_label(zs[0]), condition)),)
+            return self.dequantize.inverse(self.multiscale.inverse(zs, self.context(label, condition), *told))
 
     def check_drawing(self, guidance: float = 0.0, level_temperature: Sequence[float] | None = None) -> None:
         """Check that samples can be drawn in this way, before any work is done.

@@ -96,6 +96,7 @@ def measure(
     split: str,
     num_columns: int,
     out: str,
+    parallel: bool,
     batch_size: int,
     device: str,
     seed: int,
@@ -145,7 +146,7 @@ def measure(
                 while_measuring.enter_context(hold_out(folder))
                 so_far = read_so_far(unfinished, depends_on)
             (so_far,) = share.gathered([so_far] if share.is_first else [])
-            sampler = Sampler(flow.to(place))
+            sampler = Sampler(flow.to(place), parallel)
             features = ready(features, place)
             real = described(real_set, data, flow, features, share, f"{split} images")
             floor = described(Subset(train_set, some), data, flow, features, share, "training images")
@@ -160,7 +161,7 @@ def measure(
         if not share.is_first:
             return
 
-        floor_row = means([figures(floor, real, classifier) | {"accuracy": accuracy(real, classifier)}])
+        floor_row = means([figures(floor, real, classifier) | accuracy(real, classifier)])
         rows = {knobs: means([so_far[knobs, k] for k in sample_seeds]) | knobs._asdict() for knobs in settings}
         best = min(rows, key=lambda knobs: rows[knobs]["fd"])
         first = sample_seeds[0] * num_samples
@@ -224,7 +225,7 @@ def described(
 
 def figures(images: Described, real: Described, classifier: Classifier | None) -> dict[str, Any]:
     """Return the figures of a set of images."""
-    return distances(images.features, real.features)._asdict() | {"accuracy": accuracy(images, classifier)}
+    return distances(images.features, real.features)._asdict() | accuracy(images, classifier)
 
 
 if __name__ == "__main__":

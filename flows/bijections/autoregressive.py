@@ -10,8 +10,8 @@ from flows.guidance import Guidance, guided
 from flows.networks.conditioner import limited
 from flows.networks.transformer import CausalTransformer
 
-FAR = 1e6
-"""No entry of a token comes near to this value."""
+FAR = 1e12
+"""No entry of a token comes near to this value, and a transformer that reads it stays finite."""
 
 
 class AutoregressiveTransformer(Bijection):

@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 import flows
 import sample
 from flows.image_flow import ImageFlow
+from flows.provenance import Provenance
 from flows.training import image_grid, load_flow, save_flow, save_png
 from tests.support.perturb import perturb
 from tests.support.run import CONF
@@ -139,6 +140,23 @@ def test_columns_have_names_if_all_their_images_are_of_one_class(
 ) -> None:
     out = run_sample(conditional(tmp_path), *overrides, "images=false", "num_samples=null")
     assert ((read(out / "grid.png").shape[1] - 12) % 60 > 0) == named  # names are above the rows of 60 pixels
+
+
+def test_columns_have_the_names_of_their_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, told = load_flow(conditional(tmp_path)), []
+    save_flow(flow, tmp_path / "flow.safetensors", Provenance(class_names=["coat", "shoe", "bag"]))
+    monkeypatch.setattr(sample, "with_names", lambda grid, columns, rows: (told.append(columns), grid)[1])
+    run_sample(tmp_path / "flow.safetensors", "label=[2,0]", "nrow=2", "num_samples=4", "images=false")
+    assert told == [["bag", "coat"]]
+
+
+def test_autoregressive_maps_draw_the_same_in_parallel(tmp_path: Path) -> None:
+    ckpt = conditional(tmp_path, top_prior="autoregressive", prior_width=32)
+    one, other = (
+        read(run_sample(ckpt, f"parallel={parallel}", f"out={tmp_path}/{parallel}", "guidance=1") / "grid.png").int()
+        for parallel in ("false", "true")
+    )
+    assert (one - other).abs().max() <= 1 and (one != other).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize(

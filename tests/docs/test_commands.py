@@ -116,18 +116,25 @@ def in_prose() -> Iterator[str]:
         yield from filter(command.match, spans(page))
 
 
+def in_demo() -> Iterator[str]:
+    """Go through the commands of `make demo`."""
+    (recipe,) = re.findall(r"^demo:.*\n((?:\t.*\n)+)", text("Makefile"), flags=re.MULTILINE)
+    yield from re.findall(r"\$\(BIN\)/(python [^;\n]+)", recipe.replace("\\\n", " "))
+
+
 def split(lines: Iterator[str]) -> list[list[str]]:
     """Return the words of each command, each command once."""
     found = (tuple(shlex.split(line, comments=True)) for line in lines)
     return [list(words) for words in dict.fromkeys(found) if words]
 
 
+DEMO = split(in_demo())
 BLOCKS = split(in_blocks())
 COMMANDS = [*BLOCKS, *(words for words in split(in_prose()) if words not in BLOCKS)]
-COMPOSED = [words for words in COMMANDS if {*SCRIPTS, *BATCH_SCRIPTS} & {*words}]
+COMPOSED = [words for words in (*DEMO, *COMMANDS) if {*SCRIPTS, *BATCH_SCRIPTS} & {*words}]
 JOBS = [
     words
-    for words in BLOCKS
+    for words in (*DEMO, *BLOCKS)
     if words[0] == "python"
     and words[1] in {*SCRIPTS, COMPARISON}
     and not {"-m", "--help", "trainer.num_nodes=2"} & {*words}
@@ -204,6 +211,7 @@ def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, mon
     for command in JOBS:
         print(*command)
         run(command)
+    assert len(DEMO) == 2 and (workplace / "outputs/demo/sampled/grid.png").exists()
 
 
 @pytest.mark.parametrize("command", COMPOSED, ids=" ".join)

@@ -175,6 +175,16 @@ def test_level_temperatures_are_factors_on_the_temperature() -> None:
     assert torch.equal(drawn, flow.decode([0.1 * zs[0], 1.0 * zs[1]], LABELS))
 
 
+@pytest.mark.parametrize("kind", FLOWS)
+def test_temperatures_come_after_guidance(kind: str) -> None:
+    flow = made(kind)
+    zs = flow.draw_latents(range(5))
+    drawn = flow.sample(range(5), 0.5, LABELS, guidance=1.5, level_temperature=[0.2, 2.0])
+    assert torch.equal(drawn, flow.decode([0.1 * zs[0], 1.0 * zs[1]], LABELS, guidance=1.5))
+    mode = flow.sample(range(5), 0.0, torch.ones_like(LABELS), guidance=1.5)
+    assert torch.equal(mode, mode[:1].expand_as(mode))
+
+
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"num_classes": None, "label_dropout": 0}, {"label": None}, "trained without labels"),
     ({"label_dropout": 0}, {}, r"trained without label dropout.*training.label_dropout=0.1"),

@@ -1,5 +1,7 @@
 """Sampling: one seed, one latent, whatever the batch; temperature scales it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,12 +10,20 @@ import flows
 from flows.image_flow import ImageFlow
 from tests.support.perturb import perturb
 
+GLOW = {"name": "glow", "num_levels": 2, "num_steps": 2, "hidden_channels": 8, "scale": "tanh4"}
+AUTOREGRESSIVE = {**GLOW, "top_prior": "autoregressive", "prior_width": 32}
+FLOWS = {
+    "glow": GLOW,
+    "autoregressive prior": AUTOREGRESSIVE,
+    "with labels": {**AUTOREGRESSIVE, "num_classes": 3, "label_dropout": 0.1},
+    "tarflow": {"name": "tarflow", "num_blocks": 2, "num_layers": 1, "width": 8, "num_heads": 1},
+}
+
 
 @pytest.fixture
-def flow() -> ImageFlow:
-    return perturb(
-        flows.build("glow", image_shape=(1, 8, 8), num_levels=2, num_steps=2, hidden_channels=8, scale="tanh4"), 0.1
-    )
+def flow(request: pytest.FixtureRequest) -> ImageFlow:
+    spec: dict[str, Any] = FLOWS[getattr(request, "param", "glow")]
+    return perturb(flows.build(image_shape=(1, 8, 8), **spec), 0.1)
 
 
 def flatten(zs: list[Tensor]) -> Tensor:
@@ -28,10 +38,17 @@ def test_latents_of_a_seed_do_not_depend_on_the_batch(flow: ImageFlow) -> None:
     assert not torch.equal(together[0], together[1])
 
 
+@pytest.mark.parametrize("flow", FLOWS, indirect=True)
 def test_images_of_a_seed_agree_between_batches(flow: ImageFlow) -> None:
     seeds = range(64)
-    together = flow.sample(seeds).int()
-    alone = torch.cat([flow.sample([seed]) for seed in seeds]).int()
+    label = None if flow.num_classes is None else torch.arange(64) % flow.num_classes
+    guidance = 0.0 if flow.num_classes is None else 1.5
+    together = flow.sample(seeds, label=label, guidance=guidance).int()
+    alone = [
+        flow.sample([seed], label=None if label is None else label[seed : seed + 1], guidance=guidance)
+        for seed in seeds
+    ]
+    alone = torch.cat(alone).int()
     assert (together - alone).abs().max() <= 1
     assert (together != alone).float().mean() < 1e-3
 
@@ -49,11 +66,14 @@ def test_matrices_are_inverted_once_a_call_and_nothing_is_kept(
     assert len(sizes) == 4
 
 
-def test_sampling_works_under_autocast(flow: ImageFlow) -> None:
-    plain = flow.sample(range(8), temperature=0.5).float()
+@pytest.mark.parametrize("flow", FLOWS, indirect=True)
+def test_autocast_changes_neither_samples_nor_latents(flow: ImageFlow) -> None:
+    label = None if flow.num_classes is None else torch.arange(8) % flow.num_classes
+    guidance = 0.0 if flow.num_classes is None else 1.5
+    samples = flow.sample(range(8), 0.5, label, guidance=guidance)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = flow.sample(range(8), temperature=0.5).float()
-    assert (plain - rounded).abs().mean() < 4
+        assert torch.equal(flow.sample(range(8), 0.5, label, guidance=guidance), samples)
+        assert torch.equal(flow.decode(flow.encode(samples, label), label), samples)
 
 
 def test_sampling_touches_no_global_generator(flow: ImageFlow) -> None:

@@ -52,9 +52,10 @@ def test_rows_compare_samples_with_the_images_of_the_split(run_dir: Path, tmp_pa
         for seeds in (range(50), range(100, 150)):
             labels = torch.tensor(seeds) % 10
             images = features(flow.sample(seeds, temperature, labels))
-            right = (features.classify(images) == labels).double().mean().item()
-            told.append({**distances(images, features(real.images))._asdict(), "accuracy": right})
-        for name in ("fd", "kid", "precision", "recall", "accuracy"):
+            right = (features.classify(images) == labels).double()
+            of_classes = {"accuracy": right.mean().item(), "worst_class": right.view(5, 10).mean(0).min().item()}
+            told.append({**distances(images, features(real.images))._asdict(), **of_classes})
+        for name in ("fd", "kid", "precision", "recall", "accuracy", "worst_class"):
             assert row[name] == pytest.approx((told[0][name] + told[1][name]) / 2, rel=1e-3, abs=1e-3)
         assert row["fd_spread"] == pytest.approx(abs(told[0]["fd"] - told[1]["fd"]) / 2**0.5, rel=1e-2, abs=1e-4)
     right = features.classify(features(real.images)) == real.labels
@@ -86,7 +87,7 @@ def test_pictures_and_the_table_are_there(run_dir: Path, tmp_path: Path, capsys:
     measure(run_dir, tmp_path, "temperature=1")
     table = (tmp_path / "quality.md").read_text()
     assert table in capsys.readouterr().out
-    assert "| images | FD | KID | precision | recall | accuracy |" in table
+    assert "| images | FD | KID | precision | recall | accuracy | worst class |" in table
     assert "50 samples per row (sample seeds 0) and 50 training images, compared with 200 val images" in table
     flow = load_flow(run_dir / "best.safetensors")
     samples = flow.sample(range(16), 1.0, torch.arange(16) % 10)

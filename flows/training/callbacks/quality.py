@@ -138,7 +138,7 @@ class Quality(L.Callback):
         samples = described_samples(Sampler(flow), self.features, seeds, self.batch_size, **how)
         found: dict[str, Any] = distances(samples.features, self._real)._asdict()
         del found["kid_error"]
-        told = accuracy(samples, classifier_of(self.features, data))
+        told = accuracy(samples, classifier_of(self.features, data))["accuracy"]
         return found if told is None else found | {"accuracy": told}
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from flows.training.knobs import Knobs
 
-COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f"}
+COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accuracy": ".3f", "worst_class": ".3f"}
 """The figures of the table, and their number formats."""
 
 
 def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return one row of the table, from the figures of sets that were drawn in the same way, with the spread of FD."""
-    row: dict[str, Any] = {name: mean_of([one[name] for one in found]) for name in (*COLUMNS, "kid_error")}
+    row: dict[str, Any] = {name: mean_of([one.get(name) for one in found]) for name in (*COLUMNS, "kid_error")}
     return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
 
 
@@ -26,7 +26,7 @@ def mean_of(values: Sequence[float | None]) -> float | None:
 def markdown(result: dict[str, Any]) -> str:
     """Return the table, followed by the settings on which its figures depend."""
     names = [name for name in COLUMNS if any(row[name] is not None for row in result["rows"])]
-    heads = [result["distance"] if name == "fd" else "KID" if name == "kid" else name for name in names]
+    heads = [{"fd": result["distance"], "kid": "KID", "worst_class": "worst class"}.get(name, name) for name in names]
     lines = [["images", *heads], ["---"] * (len(heads) + 1)]
     for row in result["rows"]:
         cells = ["" if row[name] is None else format(row[name], COLUMNS[name]) for name in names]

@@ -105,16 +105,22 @@ def in_levels_of(flow: ImageFlow, images: Tensor) -> Tensor:
     return flow.dequantize.inverse(flow.dequantize.place(images, torch.zeros((), device=images.device)))
 
 
-def accuracy(described: Described, classifier: Classifier | None) -> float | None:
+def accuracy(described: Described, classifier: Classifier | None) -> dict[str, float | None]:
     """Return the part of images to which a classifier gives the class that they are meant to show.
 
-    None if these classes are not known, or if there is no classifier of them (see `classifier_of`).
+    Both values are None if these classes are not known, or if there is no classifier of them (see `classifier_of`).
+
+    Returns:
+        `accuracy`, of all images, and `worst_class`, of the images of the class for which it is least.
     """
-    if described.labels is None or classifier is None:
-        return None
+    labels = described.labels
+    if labels is None or classifier is None:
+        return {"accuracy": None, "worst_class": None}
     place = place_of(classifier)
     told = torch.cat([classifier.classify(some.to(place)).cpu() for some in described.features.split(1000)])
-    return (told == described.labels).double().mean().item()
+    right = (told == labels).double()
+    of_classes = [right[labels == one].mean().item() for one in labels.unique()]
+    return {"accuracy": right.mean().item(), "worst_class": min(of_classes)}
 
 
 def place_of(classifier: Classifier) -> torch.device:

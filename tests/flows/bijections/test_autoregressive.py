@@ -114,6 +114,14 @@ def test_the_parallel_inverse_ends_and_stays_finite_on_random_weights(scale: flo
     assert len(calls) <= HEIGHT * WIDTH
 
 
+def test_the_inverses_agree_on_latents_far_away() -> None:
+    bijection, z = made(), 1e8 * torch.randn(4, *SHAPE)
+    with torch.no_grad():
+        expected = bijection.inverse(z)
+        bijection.parallel = True
+        torch.testing.assert_close(bijection.inverse(z), expected, rtol=1e-9, atol=0)
+
+
 def test_a_token_that_overflows_does_not_spoil_those_before_it() -> None:
     bijection, z = made(), torch.randn(4, CHANNELS, HEIGHT * WIDTH)
     z[:, :, 4] = 1e300

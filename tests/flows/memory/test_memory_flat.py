@@ -52,10 +52,12 @@ def relative_difference(plain: flows.ImageFlow, flat: flows.ImageFlow) -> float:
     [
         {"name": "glow", "num_steps": 3},
         {"name": "glow", "num_steps": 3, "preprocess": "gaussianize", "top_prior": "position", "num_classes": 3},
+        {"name": "glow", "num_steps": 3, "top_prior": "autoregressive", "prior_width": 32, "num_classes": 3},
         {"name": "glow", "num_steps": 2, "permutation": "conv1x1_lu", "coupling": "additive"},
         {"name": "glow", "num_steps": 2, "permutation": "random", "conditioner": "plain", "scale": "learned_tanh"},
         {"name": "glow", "num_steps": 2, "dequantize": "variational"},
         {"name": "realnvp", "num_blocks": 1},
+        {"name": "realnvp", "num_blocks": 1, "top_prior": "autoregressive", "prior_width": 32},
         {"name": "realnvp", "num_blocks": 1, "preprocess": "gaussianize", "num_levels": 3, "hidden_channels": 2},
     ],
     ids=str,
