@@ -72,7 +72,7 @@ def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+    from matplotlib.ticker import FixedLocator, LogFormatter, NullFormatter, ScalarFormatter
 
     figure, panels = plt.subplots(2, len(AXES), figsize=(11, 6), sharex="col", layout="constrained")
     for column, (axis, (label, sizes)) in enumerate(AXES.items()):
@@ -89,6 +89,8 @@ def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
             panel.xaxis.set_major_locator(FixedLocator(sizes))
             panel.xaxis.set_major_formatter(ScalarFormatter())
             panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.yaxis.set_major_formatter(LogFormatter())
+            panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
             panel.grid(alpha=0.3)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(path, dpi=150)
