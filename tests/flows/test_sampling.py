@@ -1,5 +1,6 @@
 """Sampling: one seed, one latent, whatever the batch; temperature scales it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +27,11 @@ def flow(request: pytest.FixtureRequest) -> ImageFlow:
     return perturb(flows.build(image_shape=(1, 8, 8), **spec), 0.1)
 
 
+def guided(flow: ImageFlow, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return a class for each seed, and guidance, for a flow with classes."""
+    return {"label": torch.tensor(seeds) % flow.num_classes, "guidance": 1.5} if flow.num_classes else {}
+
+
 def flatten(zs: list[Tensor]) -> Tensor:
     return torch.cat([z.flatten(1) for z in zs], 1)
 
@@ -41,14 +47,8 @@ def test_latents_of_a_seed_do_not_depend_on_the_batch(flow: ImageFlow) -> None:
 @pytest.mark.parametrize("flow", FLOWS, indirect=True)
 def test_images_of_a_seed_agree_between_batches(flow: ImageFlow) -> None:
     seeds = range(64)
-    label = None if flow.num_classes is None else torch.arange(64) % flow.num_classes
-    guidance = 0.0 if flow.num_classes is None else 1.5
-    together = flow.sample(seeds, label=label, guidance=guidance).int()
-    alone = [
-        flow.sample([seed], label=None if label is None else label[seed : seed + 1], guidance=guidance)
-        for seed in seeds
-    ]
-    alone = torch.cat(alone).int()
+    together = flow.sample(seeds, **guided(flow, seeds)).int()
+    alone = torch.cat([flow.sample([seed], **guided(flow, [seed])) for seed in seeds]).int()
     assert (together - alone).abs().max() <= 1
     assert (together != alone).float().mean() < 1e-3
 
@@ -68,11 +68,11 @@ def test_matrices_are_inverted_once_a_call_and_nothing_is_kept(
 
 @pytest.mark.parametrize("flow", FLOWS, indirect=True)
 def test_autocast_changes_neither_samples_nor_latents(flow: ImageFlow) -> None:
-    label = None if flow.num_classes is None else torch.arange(8) % flow.num_classes
-    guidance = 0.0 if flow.num_classes is None else 1.5
-    samples = flow.sample(range(8), 0.5, label, guidance=guidance)
+    given = guided(flow, range(8))
+    samples = flow.sample(range(8), 0.5, **given)
+    label = given.get("label")
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(flow.sample(range(8), 0.5, label, guidance=guidance), samples)
+        assert torch.equal(flow.sample(range(8), 0.5, **given), samples)
         assert torch.equal(flow.decode(flow.encode(samples, label), label), samples)
 
 

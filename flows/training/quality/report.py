@@ -12,7 +12,10 @@ COLUMNS = {"fd": ".2f", "kid": ".5f", "precision": ".3f", "recall": ".3f", "accu
 
 
 def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one row of the table, from the figures of sets that were drawn in the same way, with the spread of FD."""
+    """Return one row of the table, from the figures of sets that were drawn in the same way, with the spread of FD.
+
+    A figure that an interrupted command of an older version did not store is None.
+    """
     row: dict[str, Any] = {name: mean_of([one.get(name) for one in found]) for name in (*COLUMNS, "kid_error")}
     return row | {"fd_spread": stdev(one["fd"] for one in found) if len(found) > 1 else None}
 
