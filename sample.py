@@ -25,7 +25,6 @@ from typing import Any
 try:
     import torch
     from omegaconf import DictConfig, OmegaConf
-    from PIL import Image
     from rich.console import Console
     from rich.progress import track
     from torch import Tensor
@@ -263,19 +262,20 @@ def read_conditions(flow: ImageFlow, folder: str | None) -> Tensor | None:
     size = f"{width}x{height} pixels (width x height)"
     if folder is None:
         raise ValueError(f"this flow is given images of {size}: name a folder of such images by condition=FOLDER")
-    from data.files.decode import check_shape, decode
-    from data.files.formats import is_named_like_an_image
+    from data.files.decode import check_shape, decode, original
+    from data.files.walk import images_in
 
-    paths = sorted(path for path in Path(folder).expanduser().glob("*") if is_named_like_an_image(path))
+    root = Path(folder).expanduser()
+    paths = images_in(root) if root.is_dir() else []
     if not paths:
         raise ValueError(f"condition={folder} is no folder with images in it: give one with images of {size}")
     for path in paths:
-        with Image.open(path) as image:
-            if image.size != (width, height):
-                raise ValueError(
-                    f"{path} has {image.size[0]}x{image.size[1]} pixels, and this flow is given images of {size}: "
-                    "scale it before"
-                )
+        found = original(path)
+        if (found.width, found.height) != (width, height):
+            raise ValueError(
+                f"{path} has {found.width}x{found.height} pixels, and this flow is given images of {size}: "
+                "scale it before"
+            )
     return torch.stack([decode(path, check_shape(flow.condition_shape)) for path in paths])
 
 

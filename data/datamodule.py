@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -266,7 +267,8 @@ class ImageData(LightningDataModule):
         """
         if size < 1:
             raise ValueError(f"The initial batch takes at least 1 image, got {size}")
-        return self._augmented(self.train_set[self._train_order().epoch(0)[:size].tolist()], step=0)
+        first = torch.arange(min(size, len(self.train_set)))
+        return self._augmented(self.train_set[self._train_order().epoch(0)[first].tolist()], step=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Vary the images of a training batch, on the device of the batch, and make their conditions."""

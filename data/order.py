@@ -1,7 +1,6 @@
 """The order in which images are served: a pure function of a seed and a position."""
 
-from collections.abc import Iterator
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from data.image_set import Batch
+from data.permutation import Permutation, generator
 
 
 def shuffled(num_rows: int, *key: int | str) -> Tensor:
@@ -16,11 +16,9 @@ def shuffled(num_rows: int, *key: int | str) -> Tensor:
 
     Args:
         num_rows: how many rows to permute.
-        *key: says what the permutation is for: for example a purpose, a seed and an epoch.
+        *key: as in `generator`.
     """
-    digest = sha256("/".join(map(str, key)).encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
-    return torch.randperm(num_rows, generator=generator)
+    return torch.randperm(num_rows, generator=generator(*key))
 
 
 def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -29,7 +27,7 @@ def split_off(num_rows: int, count: int, *key: int | str, groups: Tensor | None 
     Args:
         num_rows: number of all rows.
         count: how many rows to set aside; with groups, at least this many.
-        *key: as in `shuffled`.
+        *key: as in `generator`.
         groups: int64 `(num_rows,)`; rows of one group stay together.
 
     Returns:
@@ -56,7 +54,7 @@ def balanced(labels: Tensor, count: int, *key: int | str) -> Tensor:
     Args:
         labels: int64 `(num_rows,)`.
         count: how many rows to choose.
-        *key: as in `shuffled`.
+        *key: as in `generator`.
 
     Returns:
         The rows, sorted.
@@ -105,28 +103,26 @@ class TrainOrder(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.num_images // self.batch_size
 
-    def epoch(self, epoch: int) -> Tensor:
-        """Return all rows in the order of an epoch, which is the same on all ranks: int64 `(num_images,)`."""
-        return shuffled(self.num_images, "epoch", self.seed, epoch)
+    def epoch(self, epoch: int) -> Permutation:
+        """Return the order of all rows in an epoch, which is the same on all ranks."""
+        return Permutation(self.num_images, "epoch", self.seed, epoch)
 
-    def batches(self, epoch: int) -> Tensor:
-        """Return the rows that this rank gets of each batch of an epoch.
+    def batches(self, epoch: int, places: Sequence[int]) -> Iterator[list[int]]:
+        """Give the rows that this rank gets of some batches of an epoch.
 
-        Returns:
-            int64 `(len(self), batch_size / world_size)`.
+        Args:
+            epoch: the epoch.
+            places: which of its batches, from 0 to len(self) - 1.
         """
-        whole = self.epoch(epoch)[: len(self) * self.batch_size].view(len(self), self.batch_size)
-        return whole[:, self.rank :: self.world_size]
+        order = self.epoch(epoch)
+        for place in places:
+            first, end = place * self.batch_size, (place + 1) * self.batch_size
+            yield order[torch.arange(first + self.rank, end, self.world_size)].tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, batch = divmod(self.position, len(self))
-        batches = self.batches(epoch)
-        for place in range(batch, len(self)):  # iterating over the tensor would make all rows first
-            yield batches[place].tolist()
-        if batch:
-            batches = self.batches(epoch + 1)
-            for place in range(batch):
-                yield batches[place].tolist()
+        yield from self.batches(epoch, range(batch, len(self)))
+        yield from self.batches(epoch + 1, range(batch))
 
 
 class ResumableLoader(DataLoader[Batch]):

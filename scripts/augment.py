@@ -10,6 +10,7 @@ the same data settings as in the training of the flow: the images of `by=latents
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,7 +42,17 @@ from flows.training import (
     to_json,
 )
 from flows.training.given import check_fits, given, on_device
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
+
+DEFAULTS = {"samples": {"temperature": 1.0, "guidance": 0.0}, "latents": {"angle": 30.0}}
+"""The settings of each way to make images."""
+
+CHECKS: dict[str, Callable[[float], float]] = {
+    "temperature": check_temperature,
+    "guidance": check_guidance,
+    "angle": check_angle,
+}
+"""What refuses a setting that is out of range."""
 
 
 @command_line("../conf", "augment")
@@ -60,9 +71,9 @@ def augment(
     ckpt: str,
     by: str,
     num_images: int,
-    temperature: float,
-    guidance: float,
-    angle: float,
+    temperature: float | None,
+    guidance: float | None,
+    angle: float | None,
     seed: int,
     out: str,
     batch_size: int,
@@ -70,19 +81,15 @@ def augment(
 ) -> None:
     """Write the images and `about.json` into `out`; see conf/augment.yaml for the arguments."""
     require_positive(num_images=num_images, batch_size=batch_size)
+    check_new_folder(out)
     check_seeds([seed, seed + num_images - 1])
-    settings: dict[str, dict[str, float]] = {
-        "samples": {"temperature": check_temperature(temperature), "guidance": check_guidance(guidance)},
-        "latents": {"angle": check_angle(angle)},
-    }
-    chosen, place = choose("by", settings, by), pick_device(device)
+    chosen = settings_of(by, temperature=temperature, guidance=guidance, angle=angle)
+    place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
     names = class_folders(data)
     check_flow(ckpt, flow, data, by)
-    if by == "latents" and guidance != 0:
-        raise ValueError("guidance is for by=samples: leave it out with by=latents, which draws no labels")
-    flow.check_drawing(guidance)
+    flow.check_drawing(chosen.get("guidance", 0.0))
     data.prepare_data()
     data.setup()
     check_class_names(None if provenance is None else provenance.class_names, data.class_names)
@@ -113,6 +120,22 @@ def augment(
     }
     (folder / "about.json").write_text(to_json(about) + "\n", encoding="utf-8")
     print(f"{folder}: {num_images:,} images by {by}, {', '.join(f'{key} {value:g}' for key, value in chosen.items())}")
+
+
+def settings_of(by: str, **told: float | None) -> dict[str, float]:
+    """Return the settings of a way to make images: those told, and the defaults of those that are None.
+
+    Raises:
+        ValueError: if one is out of range, or belongs to another way.
+    """
+    chosen = {**choose("by", DEFAULTS, by)}
+    for key, value in told.items():
+        if value is not None and key not in chosen:
+            (other,) = (way for way, settings in DEFAULTS.items() if key in settings)
+            raise ValueError(f"{key} is for by={other}: leave it out with by={by}")
+        if value is not None:
+            chosen[key] = CHECKS[key](value)
+    return chosen
 
 
 def class_folders(data: ImageData) -> list[str]:

@@ -115,7 +115,8 @@ def batches(data: ImageData, seed: int, extra: ImageSet | None = None, num_extra
 def rows_without_end(order: TrainOrder, first: int = 0) -> Iterator[list[int]]:
     """Return the rows of each batch of an order, epoch after epoch, counted from `first` on."""
     for epoch in count():
-        yield from (order.batches(epoch) + first).tolist()
+        for rows in order.batches(epoch, range(len(order))):
+            yield [row + first for row in rows]
 
 
 def fit(network: ConvClassifier, batches: Iterator[Batch], num_steps: int, learning_rate: float) -> None:

@@ -37,6 +37,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """The options for Pillow that give the smallest file of each codec."""
 
+LARGEST_SIDE = {"WebP": 16_383}
+"""Most pixels along a side of a picture, for codecs that have a limit."""
+
 
 @command_line("../conf", "codecs")
 def main(cfg: DictConfig) -> None:
@@ -58,7 +61,7 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
     chosen = choose("split", data.sets, split)
     images = chosen[list(range(min(len(chosen), num_images or len(chosen))))].images
     dims = math.prod(data.image_shape)
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     if "JPEG-XL" not in codecs():
         print("JPEG-XL is left out: it needs pip install -e '.[codecs]'", file=sys.stderr)
     for name in codecs():
@@ -67,11 +70,12 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
         found[name] = {
             "bits_per_dim": sizes.mean().item(),
             "standard_error": (sizes.std() / len(sizes) ** 0.5).item(),
-            "bits_per_dim_in_one_picture": 8 * size(side_by_side(images), name) / images.numel(),
+            "bits_per_dim_in_one_picture": in_one_picture(images, name),
         }
     print(f"| {len(images):,} {split} images | one by one | in one picture |\n| --- | --- | --- |")
     for name, row in found.items():
-        print(f"| {name} | {row['bits_per_dim']:.3f} | {row['bits_per_dim_in_one_picture']:.3f} |")
+        together = row["bits_per_dim_in_one_picture"]
+        print(f"| {name} | {row['bits_per_dim']:.3f} | {'-' if together is None else f'{together:.3f}'} |")
     if out is not None:
         Path(out).write_text(to_json({"split": split, "images": len(images), "codecs": found}) + "\n")
 
@@ -91,6 +95,16 @@ def size(image: Tensor, codec: str) -> int:
     stream = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(stream, **OPTIONS[codec])
     return len(stream.getvalue())
+
+
+def in_one_picture(images: Tensor, codec: str) -> float | None:
+    """Return the bits/dim of images that are coded side by side, or None if the codec has no pictures of this size."""
+    picture = side_by_side(images)
+    if max(picture.shape) > LARGEST_SIDE.get(codec, math.inf):
+        _, height, width = picture.shape
+        print(f"{codec} has no pictures of {width}x{height} pixels: give fewer images by num_images", file=sys.stderr)
+        return None
+    return 8 * size(picture, codec) / images.numel()
 
 
 def side_by_side(images: Tensor) -> Tensor:

@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="that scripts/score.py wrote")
     folders = parser.parse_args(arguments).folders
+    if len(folders) < 2 or len({folder.name for folder in folders}) < len(folders):
+        sys.exit("error: give at least two folders, with different names, which stand for them in the tables")
     try:
         areas = {folder.name: read(folder) for folder in folders}
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")
-    if len(areas) < 2:
-        sys.exit("error: there is only one folder of this name: give at least two, with different names")
     shared = [score for score in next(iter(areas.values())) if all(score in row for row in areas.values())]
     areas = {folder: {score: row[score] for score in shared} for folder, row in areas.items()}
     shared.sort(key=lambda score: -mean_of(areas, score))

@@ -10,13 +10,12 @@ scripts/decompress.py gives the images back. Both need `pip install -e '.[compre
 import os
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
 
 from data import ImageData
+from data.files.decode import original
 from flows.arguments import choose, require_positive
 from flows.coding import ImageCodec, write_stream
 from flows.image_flow import ImageFlow
@@ -31,6 +31,7 @@ from flows.likelihood import bits_per_dim
 from flows.noise import uniform_noise
 from flows.training import check_arguments, check_config, command_line, load_flow, to_json
 from flows.training.given import check_fits
+from scripts.files.decoded_name import decoded_name
 from scripts.files.read_images import read_images
 
 MODES = {1: "L", 3: "RGB"}
@@ -57,7 +58,7 @@ def compress(
     data: ImageData,
     ckpt: str,
     images: str | list[str] | None,
-    split: str,
+    split: str | None,
     num_images: int | None,
     batch_size: int,
     out: str,
@@ -68,9 +69,11 @@ def compress(
         raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"out={out}: there is no folder {path.parent}: make it, or give another path")
+    if images is not None and (split, num_images) != (None, None):
+        raise ValueError("split and num_images choose images of data: leave them out with images=...")
     flow = load_flow(ckpt)
     codec = ImageCodec(flow)
-    pixels, names = of_data(data, ckpt, flow, split, num_images) if images is None else of_files(images, flow)
+    pixels, names = of_data(data, ckpt, flow, split or "test", num_images) if images is None else of_files(images, flow)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=len(pixels))
         start = time.perf_counter()
@@ -107,15 +110,24 @@ def of_files(told: str | list[str], flow: ImageFlow) -> tuple[Tensor, list[str]]
     """Return images from files, uint8 `(N, C, H, W)`, and their paths from the folder that holds all of them.
 
     Files with other colours than the flow are turned into these, which is said.
+
+    Raises:
+        ValueError: if two files would come back as one.
     """
-    images, paths = read_images(told, flow.image_shape)
+    images, found = read_images(told, flow.image_shape)
+    paths = [os.path.abspath(path) for path in found]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    names = [os.path.relpath(path, folder) for path in paths]
+    back: dict[PurePosixPath, str] = {}
+    for path, name in zip(paths, names, strict=True):
+        if (other := back.setdefault(decoded_name(name), path)) is not path:
+            raise ValueError(f"{other} and {path} would both come back as {decoded_name(name)}: leave one out")
     wanted = MODES[flow.image_shape[0]]
     for path in paths:
-        with Image.open(path) as image:
-            if image.mode != wanted:
-                print(f"{path}: turned from {image.mode} into {wanted}, and comes back so", file=sys.stderr)
-    folder = os.path.commonpath([Path(path).parent for path in paths])
-    return images, [os.path.relpath(path, folder) for path in paths]
+        mode = original(Path(path)).mode
+        if mode != wanted:
+            print(f"{path}: turned from {mode} into {wanted}, and comes back so", file=sys.stderr)
+    return images, names
 
 
 def said_by(flow: ImageFlow, images: Tensor) -> float:

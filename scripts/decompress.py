@@ -6,7 +6,7 @@ Examples:
 """
 
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are f
 
 from flows.coding import ImageCodec, read_stream
 from flows.training import check_arguments, command_line, load_flow, save_png
-from scripts.files.new_folder import new_folder
+from scripts.files.decoded_name import decoded_name
+from scripts.files.new_folder import check_new_folder, new_folder
 
 
 @command_line("../conf", "decompress")
@@ -31,9 +32,10 @@ def main(cfg: DictConfig) -> None:
 
 def decompress(*, ckpt: str, stream: str, out: str) -> None:
     """Write one PNG file per image into `out`."""
+    check_new_folder(out)
     flow = load_flow(ckpt)
     coded, names = read_stream(stream, flow)
-    files = [file_of(name) for name in names or (f"{number:05d}" for number in range(coded.num_images))]
+    files = [decoded_name(name) for name in names or (f"{number:05d}" for number in range(coded.num_images))]
     codec = ImageCodec(flow)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("images", total=coded.num_images)
@@ -43,18 +45,6 @@ def decompress(*, ckpt: str, stream: str, out: str) -> None:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         save_png(image, folder / file)
     print(f"{folder}: {len(images)} images")
-
-
-def file_of(name: str) -> PurePosixPath:
-    """Return the file of an image with a name; files of other kinds keep their ending before `.png`.
-
-    Raises:
-        ValueError: if the name leads out of the folder.
-    """
-    file = PurePosixPath(name if name.lower().endswith(".png") else f"{name}.png")
-    if file.is_absolute() or ".." in file.parts:
-        raise ValueError(f"the stream names {name!r}, which lies outside of the folder: it was not made by compress.py")
-    return file
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def images_an_epoch(cfg: DictConfig) -> int | None:
     if num_images is None:
         return None
     rest = num_images - held_out(num_images, cfg.data.num_val)
+    if rest < 1:
+        raise ValueError(
+            f"of {num_images} images, validation takes {num_images - rest}, and none is left for training: make "
+            "data.num_val smaller, or num_images larger"
+        )
     return min(rest, cfg.data.num_train or rest)
 
 

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are f
 from flows.training import Run, print_whatever_comes, read_run, to_json
 from flows.training.command.explain import explain
 from flows.training.command.names import as_text
-from flows.training.command.overrides import tidy
+from flows.training.command.overrides import as_argument, tidy
 from scripts.racing.child import STOPPED, run_to_end
 from scripts.racing.contestant import Contestant
 from scripts.racing.earlier import check_rows, check_run, settings
@@ -82,7 +82,7 @@ def train(contestant: Contestant, seed: int, told: argparse.Namespace) -> Run:
     """Train a contestant with a seed, and return its run. A complete run that train.py refuses gives no figures."""
     folder, name = run_folder(told, contestant.name, seed), title(contestant.name, seed)
     command = [sys.executable, str(TRAIN), *contestant.overrides, *limits(told), f"seed={seed}"]
-    status = run_to_end([*command, f"hydra.run.dir={folder}", "resume=auto"])
+    status = run_to_end([*command, as_argument("hydra.run.dir", folder), "resume=auto"])
     if status == STOPPED:
         print("interrupted: the same command goes on from there", file=sys.stderr)
         sys.exit(STOPPED)

@@ -5,7 +5,7 @@ Examples:
     python scripts/score.py ckpt=PATH data=photos against=image_folder against.source.root=FOLDER
     python scripts/score.py against=fashion_mnist_inverted background=outputs/background/best.safetensors
 
-The scores are bits/dim, typicality, bits/dim less those of a lossless codec, the likelihood ratio with a background
+The scores are bits/dim, typicality, bits/dim minus those of a lossless codec, the likelihood ratio with a background
 flow, the density of states, and the codecs alone. docs/uses.md says what they are.
 """
 
@@ -14,10 +14,11 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -25,6 +26,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
 
 from data import ImageData, ImageSet, Subset
+from data.order import shuffled
 from flows.arguments import choose, require_positive
 from flows.image_flow import ImageFlow
 from flows.noise import uniform_noise
@@ -38,10 +40,12 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.installed import check_installed
 from flows.training.given import on_device
+from flows.training.run.provenance import check_split, describe_data
 from scripts.codecs import codecs, size
 from scripts.detection import Detection, detection
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 
 SIDES = "inside", "outside"
 
@@ -53,13 +57,15 @@ def main(cfg: DictConfig) -> None:
     left = ("data", "against", "data_root", "seed", "imports")
     arguments = {str(key): cfg[key] for key in cfg if key not in left}
     check_arguments(score, arguments)
-    score(data=instantiate(cfg.data), against=instantiate(cfg.against), **arguments)
+    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    score(data=instantiate(cfg.data), against=instantiate(cfg.against), made_from=describe_data(config), **arguments)
 
 
 def score(
     *,
     data: ImageData,
     against: ImageData,
+    made_from: str,
     ckpt: str,
     background: str | None,
     split: str,
@@ -70,11 +76,19 @@ def score(
     out: str,
     device: str,
 ) -> None:
-    """Write `scores.csv`, `table.md`, `table.json` and `histograms.png` into `out`, and print the table."""
+    """Write `scores.csv`, `table.md`, `table.json` and `histograms.png` into `out`, and print the table.
+
+    `made_from` says as text from what `data` is made.
+    """
     require_positive(num_images=num_images, num_train=num_train, num_bootstrap=num_bootstrap)
+    check_new_folder(out)
+    check_installed("matplotlib", extra="quality")
     place = pick_device(device)
     set_tf32(False)
-    flow = load_flow(ckpt).to(place)
+    flow, provenance = load_flow(ckpt, with_provenance=True)
+    if provenance is not None:
+        check_split(provenance.data, made_from, split)
+    flow = flow.to(place)
     other = None if background is None else load_flow(background).to(place)
     for one in filter(None, (flow, other)):
         if one.condition_shape is not None:
@@ -88,10 +102,10 @@ def score(
     for images in (data, against):
         images.prepare_data()
         images.setup()
-    sets = {"train": first(data.sets["train"], num_train)}
+    sets = {"train": some(data.sets["train"], num_train, noise_seed)}
     for side, images in zip(SIDES, (data, against), strict=True):
-        sets[side] = first(choose("split", {"val": images.val_set, "test": images.test_set}, split), num_images)
-    folder = new_folder(out)
+        of_split = choose("split", {"val": images.val_set, "test": images.test_set}, split)
+        sets[side] = some(of_split, num_images, noise_seed)
     found = {name: described(flow, data, images, noise_seed, place, name) for name, images in sets.items()}
     density = DensityOfStates(found["train"])
     scores: dict[str, dict[str, Tensor]] = {}
@@ -110,6 +124,7 @@ def score(
     rows = {
         name: detection(scores["inside"][name], scores["outside"][name], num_bootstrap) for name in scores["inside"]
     }
+    folder = new_folder(out)
     write_scores(folder / "scores.csv", sets, scores)
     table = markdown(rows, {side: len(sets[side]) for side in SIDES})
     (folder / "table.md").write_text(table, encoding="utf-8")
@@ -118,9 +133,9 @@ def score(
     print(table)
 
 
-def first(images: ImageSet, count: int) -> ImageSet:
-    """Return the first images of a set."""
-    return Subset(images, torch.arange(min(count, len(images))))
+def some(images: ImageSet, count: int, seed: int) -> Subset:
+    """Return images of a set that are chosen at random: the first ones may be of one class, or from one photograph."""
+    return Subset(images, shuffled(len(images), "score", seed)[:count].sort().values)
 
 
 def described(
@@ -145,14 +160,15 @@ def codec_bits(images: ImageSet, codec: str, name: str) -> Tensor:
     return torch.tensor(sizes, dtype=torch.double) * 8 / (channels * height * width)
 
 
-def write_scores(path: Path, sets: dict[str, ImageSet], scores: dict[str, dict[str, Tensor]]) -> None:
+def write_scores(path: Path, sets: dict[str, Subset], scores: dict[str, dict[str, Tensor]]) -> None:
     """Write one row per image."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["side", "index", "file", *scores["inside"]])
         for side, columns in scores.items():
             for row, values in enumerate(zip(*columns.values(), strict=True)):
-                writer.writerow([side, row, sets[side].name(row) or "", *(f"{value:.6g}" for value in values)])
+                name = sets[side].name(row) or ""
+                writer.writerow([side, int(sets[side].rows[row]), name, *(f"{value:.6g}" for value in values)])
 
 
 def markdown(rows: dict[str, Detection], counts: dict[str, int]) -> str:

@@ -38,6 +38,7 @@ from flows.training import (
 )
 from flows.training.given import check_classes, check_conditions, check_fits, given, given_log_probs, on_device
 from flows.training.grid import enlarged
+from flows.training.run.provenance import check_split, describe_data
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
 
@@ -50,13 +51,15 @@ def main(cfg: DictConfig) -> None:
     for key in ("data", "data_root", "seed", "imports"):
         del arguments[key]
     check_arguments(measure, arguments)
-    measure(data=instantiate(cfg.data), **arguments)
+    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
+    measure(data=instantiate(cfg.data), made_from=describe_data(config), **arguments)
 
 
 @torch.no_grad()
 def measure(
     *,
     data: ImageData,
+    made_from: str,
     ckpt: str,
     small_ckpt: str,
     split: str,
@@ -68,7 +71,10 @@ def measure(
     out: str,
     device: str,
 ) -> None:
-    """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments."""
+    """Print the result as JSON, and write it and a grid into `out`; see conf/superres.yaml for the arguments.
+
+    `made_from` says as text from what `data` is made.
+    """
     require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
     temperatures = check_several("temperature", temperature, check_temperature)
     folder = Path(out)
@@ -76,7 +82,10 @@ def measure(
         raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
     set_tf32(False)
     place = pick_device(device)
-    flow, small_flow = (load_flow(path).to(place) for path in (ckpt, small_ckpt))
+    (flow, provenance), (small_flow, of_small) = (load_flow(path, with_provenance=True) for path in (ckpt, small_ckpt))
+    for known in filter(None, (provenance, of_small)):
+        check_split(known.data, made_from, split)
+    flow, small_flow = flow.to(place), small_flow.to(place)
     check_shapes(flow, small_flow, data)
     data.prepare_data()
     data.setup()

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         told.out.parent.mkdir(parents=True, exist_ok=True)
         check_new_file("FILE", str(told.out), ".safetensors")
         train(told.out, told.data_root, told.epochs, told.learning_rate)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {explain(error, 'train_features')}")
 
 

@@ -3,10 +3,10 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -34,6 +34,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """For each Exif orientation, the turn that brings the image upright."""
+Taken = TypeVar("Taken")
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 """A filter for Pillow's warnings. They are about metadata, or about sizes, which this module checks itself."""
 
@@ -84,7 +85,7 @@ def decode(
     if path.stat().st_size == 0:
         raise NotAnImageError(f"{name} is empty")
     try:
-        image = read_pixels(path, MODES[channels], max_pixels)
+        image = read_image(path, lambda image: flatten(upright(image), MODES[channels]), max_pixels)
     except PermissionError as error:
         raise NotAnImageError(f"{name} may not be read: change its permissions") from error
     except NotAnImageError as error:
@@ -109,8 +110,30 @@ def decode(
     return fitted
 
 
-def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
-    """Return an image upright in 8-bit grey ("L") or colour ("RGB"), even if its metadata are damaged.
+class Original(NamedTuple):
+    """What an image file holds: its size in pixels, upright, and Pillow's name of its colours."""
+
+    width: int
+    height: int
+    mode: str
+
+
+def original(path: Path) -> Original:
+    """Return what an image file holds that `decode` reads.
+
+    Raises:
+        Exception: of any kind, if the image cannot be decoded.
+    """
+
+    def look(image: ImageFile) -> Original:
+        mode = image.mode
+        return Original(*upright(image).size, mode)
+
+    return read_image(path, look, MAX_PIXELS)
+
+
+def read_image(path: Path, take: Callable[[ImageFile], Taken], max_pixels: int | None) -> Taken:
+    """Return what is taken from an image file, even if its metadata are damaged.
 
     Raises:
         NotAnImageError: if no decoder opens the file.
@@ -119,14 +142,15 @@ def read_pixels(path: Path, mode: str, max_pixels: int | None) -> Image.Image:
     if QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
-    def read(file: BinaryIO) -> Image.Image:
+    def read(file: BinaryIO) -> Taken:
         image = open_image(file, path)
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise ValueError(
                 f"its {image.width}x{image.height} pixels are more than {max_pixels}, as those of a decompression bomb "
-                f"would be; if it is sound, set data.source.max_pixels={image.width * image.height}, or null"
+                "would be; if it is sound, make it smaller, or, for data=image_folder, set "
+                f"data.source.max_pixels={image.width * image.height}, or null"
             )
-        return flatten(upright(image), mode)
+        return take(image)
 
     with path.open("rb") as file:
         try:

@@ -84,8 +84,8 @@ class ImageFiles(ImageSet):
             images = [self.read(self.root / self.paths[row]) for row in rows]
         except ValueError as error:
             raise ValueError(
-                f"{error}, though it was fit for use when the images were checked: put it back as it was, and go on "
-                "with resume=auto"
+                f"{error}, though it was fit for use when the images were checked: put it back as it was, and give "
+                "the same command again (train.py: with resume=auto)"
             ) from error
         return Batch(torch.stack(images), self.labels[index], index)
 

@@ -48,6 +48,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return the files of a folder, sorted by name, that have the ending of an image and are not hidden."""
+    return sorted(path for path in folder.iterdir() if is_named_like_an_image(path) and not is_hidden(path.name))
+
+
 def check_folder(root: Path) -> None:
     """Raise FileNotFoundError or NotADirectoryError if there is no such folder."""
     if root.is_dir():

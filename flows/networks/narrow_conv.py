@@ -4,9 +4,11 @@ oneDNN computes 8 or 16 output channels at once, also if there are only 2. The f
 and its networks have many. There, the last convolution and the gradient of the first one's input are products of
 matrices: first each pixel is multiplied by the kernels of all nine taps, then the taps are shifted and added.
 
-The gradients of the last convolution are products of matrices in more cases: also with some more channels, and for
-few pixels.
+On processors without AVX-512, the gradients of the last convolution are products of matrices in more cases: also with
+some more channels, and for few pixels. With AVX-512, oneDNN takes less time there.
 """
+
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +17,16 @@ from torch import Tensor
 from flows.bijections.linear import as_image, as_rows
 
 FEW = 6
-"""Most channels for which this takes less time: with 2, 4 and 6 channels 0.35, 0.5 and 0.7 of oneDNN's with one thread,
-and 0.55, 0.7 and 0.85 with two (AMD EPYC)."""
+"""Most channels for which this takes less time: with 2, 4 and 6 channels 0.3, 0.5 and 0.7 of oneDNN's, with one thread
+and with two (AMD EPYC, AVX-512)."""
 MANY = 16
 """Least channels on the other side."""
 LEAST_PIXELS = 2048
 """Least pixels of a batch, as more operators are called."""
 
 MANY_TIMES = 4
-"""With at least so many times more input channels than output channels, gradients take 0.6 to 1.0 of oneDNN's time."""
+"""With at least so many times more input channels than output channels, gradients take 0.6 to 1.0 of oneDNN's time
+without AVX-512. With it, they take 1.0 to 1.2 of it."""
 MANY_FOR_GRADIENTS = 64
 """Least input channels for this."""
 FEW_PIXELS = 1024
@@ -80,10 +83,17 @@ def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
 def gradients_are_products(x: Tensor, kernel: Tensor) -> bool:
     """Return whether products of matrices take less time for the gradients of a convolution."""
     out_channels, in_channels, *_ = kernel.shape
-    narrow = is_narrow(x, kernel, few=out_channels, many=in_channels)
+    if is_narrow(x, kernel, few=out_channels, many=in_channels):
+        return True
     many_inputs = in_channels >= max(MANY_FOR_GRADIENTS, MANY_TIMES * out_channels)
     few_pixels = num_pixels(x) <= FEW_PIXELS and in_channels >= max(MANY, out_channels)
-    return narrow or ((many_inputs or few_pixels) and may_be_products(x, kernel))
+    return (many_inputs or few_pixels) and may_be_products(x, kernel) and not has_avx512()
+
+
+@cache
+def has_avx512() -> bool:
+    """Return whether the processor computes 16 numbers of 32 bits at once."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def num_pixels(x: Tensor) -> int:
@@ -93,15 +103,17 @@ def num_pixels(x: Tensor) -> int:
 
 def to_few_channels(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the same-size convolution with a 3x3 kernel: all taps of each pixel, then their shifted sum."""
-    batch_size, _, height, width = x.shape
-    taps = (by_taps(kernel) @ as_rows(x).t()).view(3, 3, -1, batch_size, height, width)
-    rows = taps[:, 1]
-    rows[..., 1:] += taps[:, 0, ..., :-1]
-    rows[..., :-1] += taps[:, 2, ..., 1:]
-    total = rows[1] if bias is None else rows[1].add_(bias[:, None, None, None])
-    total[..., 1:, :] += rows[0, ..., :-1, :]
-    total[..., :-1, :] += rows[2, ..., 1:, :]
-    return total.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    batch_size, channels, height, width = x.shape
+    pixels = as_rows(x).view(batch_size, height * width, channels)
+    # One product for each image: with two threads, one product for the whole batch takes up to twice the time.
+    taps = (by_taps(kernel) @ pixels.transpose(1, 2)).view(batch_size, 3, 3, -1, height, width)
+    rows = taps[:, :, 1]
+    rows[..., 1:] += taps[:, :, 0, ..., :-1]
+    rows[..., :-1] += taps[:, :, 2, ..., 1:]
+    total = rows[:, 1] if bias is None else rows[:, 1].add_(bias[:, None, None])
+    total[..., 1:, :] += rows[:, 0, ..., :-1, :]
+    total[..., :-1, :] += rows[:, 2, ..., 1:, :]
+    return total.contiguous(memory_format=torch.channels_last)
 
 
 def gradients_by_products(grad: Tensor, x: Tensor, kernel: Tensor, needs_x: bool) -> tuple[Tensor | None, Tensor]:

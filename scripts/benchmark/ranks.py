@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from flows.training.command.overrides import as_argument
 from scripts.benchmark.report import as_markdown
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,11 +58,10 @@ def start(run_dir: Path, ranks: int, steps: int) -> subprocess.Popen[str]:
     """Start a training of the default Glow on generated images."""
     command = (
         f"train.py data.source=generated data.batch_size={BATCH * ranks} data.num_val=64 trainer=ddp "
-        f"trainer.accelerator=cpu trainer.devices={ranks} trainer.max_steps={steps} trainer.max_epochs=-1 test=false "
-        f"hydra.run.dir={run_dir}"
+        f"trainer.accelerator=cpu trainer.devices={ranks} trainer.max_steps={steps} trainer.max_epochs=-1 test=false"
     )
     return subprocess.Popen(
-        [sys.executable, *command.split()],
+        [sys.executable, *command.split(), as_argument("hydra.run.dir", run_dir)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

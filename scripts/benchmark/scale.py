@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from data.order import TrainOrder
-from flows.training.command.overrides import override
+from flows.training.command.overrides import as_argument
 from scripts.benchmark.first_batches import BATCHES, FirstBatches
 from scripts.benchmark.report import as_markdown, exponent
 
@@ -103,20 +103,14 @@ def start(data: Sequence[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as run_dir:
         result = Path(run_dir) / "first_batches.json"
         name = "+callbacks.first_batches"
-        callback = [f"{name}._target_={FirstBatches.__module__}.FirstBatches", setting(f"{name}.path", result)]
-        command = ["train.py", *data, *RUN.split(), setting("hydra.run.dir", run_dir), *callback]
+        callback = [f"{name}._target_={FirstBatches.__module__}.FirstBatches", as_argument(f"{name}.path", result)]
+        command = ["train.py", *data, *RUN.split(), as_argument("hydra.run.dir", run_dir), *callback]
         begin = time.time()
         done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{shlex.join(command)}\n{done.stderr}")
         found = json.loads(result.read_text())
     return {"seconds": found["time"] - begin, "worker_bytes": mean(found["worker_bytes"])}
-
-
-def setting(key: str, value: object) -> str:
-    """Return an argument that gives a setting of train.py this value, whatever characters it has."""
-    (word,) = shlex.split(override(key, value))
-    return word
 
 
 def folder_of_files(root: Path, size: int) -> list[str]:
@@ -132,7 +126,7 @@ def folder_of_files(root: Path, size: int) -> list[str]:
             pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(partial / f"{row:08}.png")
         partial.rename(images / f"{number}")
-    source = [setting("data.source.root", images), setting("data.source.index_dir", root)]
+    source = [as_argument("data.source.root", images), as_argument("data.source.index_dir", root)]
     return ["data=image_folder", *source, "data.image_shape=[1,8,8]", "data.num_val=64"]
 
 
@@ -149,7 +143,7 @@ def npz(root: Path, size: int) -> list[str]:
         link = folder / f"{name}.npz"
         if not link.exists():
             link.symlink_to(one)
-    return ["data=imagenet32", setting("data.source.root", folder), "data.num_val=64"]
+    return ["data=imagenet32", as_argument("data.source.root", folder), "data.num_val=64"]
 
 
 def exponent_of_seconds(points: Sequence[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from flows.edits import Attribute
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
 from scripts.edit.pictures import labels_for
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
 
@@ -44,15 +44,16 @@ def apply(
     """Write `grid.png`, one row per image and one column per strength, and one PNG file per image into `out`."""
     if not strengths:
         raise ValueError("strengths is a list of at least one number, as in strengths=[-1,0,1]")
+    check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt)
     direction = Attribute.load(attribute, flow)
     flow = flow.to(place)
     originals, _ = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
-    folder = new_folder(out)
     zs = flow.encode(originals.to(place), labels)
     columns = [flow.decode(direction.applied(zs, strength), labels).cpu() for strength in strengths]
+    folder = new_folder(out)
     for number, row in enumerate(zip(*columns, strict=True)):
         for strength, image in zip(strengths, row, strict=True):
             save_png(image, folder / f"{number:04d}_{strength:g}.png")

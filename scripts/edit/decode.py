@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 from flows.edits import load_latents
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from scripts.edit.pictures import labels_for
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 
 NUM_COLUMNS = 8
 """Images per row of the grid."""
@@ -34,12 +34,13 @@ def main(cfg: DictConfig) -> None:
 @torch.no_grad()
 def decode(*, ckpt: str, latents: str, label: int | list[int] | None, out: str, device: str) -> None:
     """Write `grid.png` and one PNG file per image into `out`."""
+    check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
     zs, _ = load_latents(latents, flow)
     labels = labels_for(flow, label, len(zs[0]))
-    folder = new_folder(out)
     images = flow.decode([z.to(place) for z in zs], labels).cpu()
+    folder = new_folder(out)
     for number, image in enumerate(images):
         save_png(image, folder / f"{number:04d}.png")
     save_png(image_grid(images, NUM_COLUMNS), folder / "grid.png")

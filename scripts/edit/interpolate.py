@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 from flows.edits import path_through
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from scripts.edit.pictures import labels_for, save_animation
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
 
@@ -43,6 +43,7 @@ def interpolate(
     device: str,
 ) -> None:
     """Write `grid.png`, `way.gif` and `way.webp` into `out`."""
+    check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
     originals, _ = read_images(images, flow.image_shape)

@@ -25,7 +25,7 @@ from flows.training import check_arguments, check_config, command_line, image_gr
 from flows.training.grid import with_names
 from flows.training.quality.features import Features, described_by, ready
 from flows.training.quality.nearest import nearest, pixels
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
 
@@ -46,18 +46,20 @@ def find(
 ) -> None:
     """Write `grid.png` into `out`, one row per image, and print the distances."""
     require_positive(num_nearest=num_nearest)
+    check_new_folder(out)
     if features is not None:
         features.check(data.image_shape)
     given, names = read_images(images, data.image_shape)
     data.prepare_data()
     data.setup()
-    train, folder = data.sets["train"], new_folder(out)
+    train = data.sets["train"]
     described = pixels if features is None else on(pick_device(device), features)
     found = nearest(given, train, data.eval_batch_size, num_nearest, described)
     count = found.rows.shape[1]
     neighbours = train[found.rows.flatten().tolist()]
     rows = torch.cat((given[:, None], neighbours.images.unflatten(0, (-1, count))), 1)
     grid = image_grid(rows.flatten(0, 1), count + 1)
+    folder = new_folder(out)
     save_png(with_names(grid, ["image", *map(str, range(1, count + 1))], []), folder / "grid.png")
     for name, distances in zip(names, found.distances.tolist(), strict=True):
         print(f"{name}: {' '.join(f'{distance:.2f}' for distance in distances)}")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 from flows.edits import save_latents
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from scripts.edit.pictures import labels_for
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
 
@@ -33,13 +33,14 @@ def main(cfg: DictConfig) -> None:
 @torch.no_grad()
 def reconstruct(*, ckpt: str, images: str | list[str], label: int | list[int] | None, out: str, device: str) -> None:
     """Write `grid.png` (originals above), `latents.npz`, and one PNG file per image into `out`."""
+    check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
     originals, names = read_images(images, flow.image_shape)
     labels = labels_for(flow, label, len(originals))
-    folder = new_folder(out)
     zs = flow.encode(originals.to(place), labels)
     again = flow.decode(zs, labels).cpu()
+    folder = new_folder(out)
     save_latents(folder / "latents.npz", flow, zs, names)
     for number, image in enumerate(again):
         save_png(image, folder / f"{number:04d}.png")

@@ -17,7 +17,7 @@ from flows.edits import resampled
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
 from scripts.edit.pictures import labels_for
-from scripts.files.new_folder import new_folder
+from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
 
@@ -42,6 +42,7 @@ def resample(
     device: str,
 ) -> None:
     """Write `grid.png` into `out`: the images, then one row for each choice of levels that are drawn anew."""
+    check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
     originals, _ = read_images(images, flow.image_shape)

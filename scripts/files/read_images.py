@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from data.files.decode import check_shape, decode
-from data.files.formats import is_named_like_an_image
+from data.files.decode import check_shape, decode, original
+from data.files.walk import images_in
 
 
 def read_images(told: str | Sequence[str], image_shape: Sequence[int]) -> tuple[Tensor, list[str]]:
@@ -33,8 +32,8 @@ def read_images(told: str | Sequence[str], image_shape: Sequence[int]) -> tuple[
     images = []
     for path in paths:
         images.append(decode(path, shape, enlarge=True))
-        with Image.open(path) as image:
-            size = f"{image.width}x{image.height}"
+        found = original(path)
+        size = f"{found.width}x{found.height}"
         if size != wanted:
             print(f"{path}: scaled from {size} to cover {wanted}, and cropped at the centre", file=sys.stderr)
     return torch.stack(images), [*map(str, paths)]
@@ -47,7 +46,7 @@ def files_of(path: Path) -> list[Path]:
         FileNotFoundError: if there is no such file or no image in the folder.
     """
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if is_named_like_an_image(file))
+        found = images_in(path)
         if not found:
             raise FileNotFoundError(f"{path} is a folder without images: give image files, or a folder of them")
         return found

@@ -42,6 +42,25 @@ def test_one_picture_holds_all_images() -> None:
     assert torch.equal(picture[:, 2:4, 4:8], images[4]) and not picture[:, 2:, 8:].any()
 
 
+def test_a_picture_too_large_for_a_codec_has_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(codecs.LARGEST_SIDE, "WebP", 23)
+    measure("num_images=5", f"out={tmp_path}/codecs.json")
+    found = json.loads((tmp_path / "codecs.json").read_text())["codecs"]
+    assert found["WebP"]["bits_per_dim_in_one_picture"] is None and found["WebP"]["bits_per_dim"] > 0
+    assert found["PNG"]["bits_per_dim_in_one_picture"] > 0
+    told = capsys.readouterr()
+    assert "WebP has no pictures of 24x16 pixels: give fewer images" in told.err and " | - |" in told.out
+
+
+def test_webp_has_the_limit_that_is_told() -> None:
+    side = codecs.LARGEST_SIDE["WebP"]
+    codecs.size(torch.zeros(1, 1, side, dtype=torch.uint8), "WebP")
+    with pytest.raises(ValueError):
+        codecs.size(torch.zeros(1, 1, side + 1, dtype=torch.uint8), "WebP")
+
+
 def test_what_is_lossless_comes_back() -> None:
     image = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
     for name in codecs.codecs():

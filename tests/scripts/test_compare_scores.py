@@ -48,8 +48,9 @@ def test_both_tables_are_printed_with_the_scores_that_all_have(
 def test_other_folders_are_named(folders: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no .*table\.json: give folders that scripts/score\.py wrote"):
         compare_scores.main([*folders, str(tmp_path)])
-    with pytest.raises(SystemExit, match="give at least two, with different names"):
-        compare_scores.main(folders[:1])
+    for wrong in (folders[:1], [*folders, f"{tmp_path}/b/../a"]):
+        with pytest.raises(SystemExit, match="give at least two folders, with different names"):
+            compare_scores.main(wrong)
     (tmp_path / "a/table.json").write_text("[1]")
     with pytest.raises(SystemExit, match=r"a/table\.json is no table of scores: make it again"):
         compare_scores.main(folders)

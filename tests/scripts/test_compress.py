@@ -15,6 +15,7 @@ pytest.importorskip("constriction")
 import flows
 from flows.training import save_flow
 from scripts import compress, decompress
+from scripts.files.decoded_name import decoded_name
 from tests.support.images import save
 from tests.support.perturb import perturb
 from tests.support.run import CONF
@@ -84,8 +85,36 @@ def test_what_is_there_already_stays(folder: Path) -> None:
     assert (folder / "all.flow").read_text() == "mine"
 
 
+@pytest.mark.parametrize("images", ["[mine,../more]", "[../more/a.png,mine/b.bmp]"])
+def test_files_beside_the_current_folder_come_back(folder: Path, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "here").mkdir()
+    (folder / "mine").rename(folder / "here/mine")
+    monkeypatch.chdir(folder / "here")
+    call(compress.main, "ckpt=../flow.safetensors", f"images={images}", "out=all.flow")
+    call(decompress.main, "ckpt=../flow.safetensors", "stream=all.flow", "out=again")
+    assert (folder / "here/again/more/a.png").exists() and (folder / "here/again/here/mine/b.bmp.png").exists()
+
+
+def test_files_that_would_come_back_as_one_are_refused(folder: Path) -> None:
+    save(Image.new("RGB", (8, 8)), folder / "mine/b.bmp.png")
+    with pytest.raises(ValueError, match=r"b\.bmp.* and .*b\.bmp\.png would both come back as b\.bmp\.png: leave one"):
+        call(compress.main, f"ckpt={folder}/flow.safetensors", f"images={folder}/mine", f"out={folder}/all.flow")
+    assert not (folder / "all.flow").exists()
+
+
+@pytest.mark.parametrize("setting", ["split=val", "num_images=3"])
+def test_settings_of_data_are_refused_beside_files(folder: Path, setting: str) -> None:
+    with pytest.raises(ValueError, match="choose images of data: leave them out"):
+        call(compress.main, f"ckpt={folder}/flow.safetensors", f"images={folder}/mine", setting)
+
+
+def test_nothing_is_decoded_for_a_folder_that_is_there(folder: Path) -> None:
+    with pytest.raises(FileExistsError, match="mine is there already"):
+        call(decompress.main, f"ckpt={folder}/none.safetensors", "stream=none.flow", f"out={folder}/mine")
+
+
 def test_names_that_lead_out_of_the_folder_are_refused() -> None:
-    assert str(decompress.file_of("deep/x.PNG")) == "deep/x.PNG" and str(decompress.file_of("x.jpg")) == "x.jpg.png"
+    assert str(decoded_name("deep/x.PNG")) == "deep/x.PNG" and str(decoded_name("x.jpg")) == "x.jpg.png"
     for name in ("../x.png", "/x.png", "deep/../../x"):
         with pytest.raises(ValueError, match="which lies outside of the folder"):
-            decompress.file_of(name)
+            decoded_name(name)

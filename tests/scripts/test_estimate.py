@@ -73,6 +73,8 @@ def test_the_number_of_images_is_that_of_the_data() -> None:
     assert images_an_epoch(composed("data=image_folder")) is None
     assert images_an_epoch(composed("data=image_folder", "num_images=7000")) == 6_500
     assert len(Digits().load()[0]) == Digits.num_images
+    with pytest.raises(ValueError, match=r"of 4000 images, validation takes 5000, and none is left .*data\.num_val"):
+        images_an_epoch(composed("num_images=4000"))
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from flows.training import read_run
 from scripts import race
-from tests.support.run import TINY
+from tests.support.run import CONF, TINY
 
 TOLD = f"model.num_steps=1 {' '.join(TINY)}"
 MEASURED = "callbacks=quality callbacks.quality.num_samples=20 callbacks.progress=null"
@@ -156,6 +157,16 @@ def make_run(folder: Path, overrides: list[str], summary: dict[str, Any]) -> Non
 
 def limits(*arguments: str) -> list[str]:
     return race.limits(race.parse(["folder", *arguments, "one: seed=0"]))
+
+
+@pytest.mark.parametrize("name", ["glow, wide", "a=b", "${x}", "50%"])
+def test_a_name_of_any_characters_is_that_of_a_folder(training: list[list[str]], tmp_path: Path, name: str) -> None:
+    with pytest.raises(SystemExit):
+        race.main([str(tmp_path), "--images", "320", f"{name}: optimizer.lr=1e-3"])
+    (command,) = training
+    with initialize_config_dir(CONF, version_base="1.3"):
+        found = compose("train", command[2:], return_hydra_config=True)
+    assert found.hydra.run.dir == str(tmp_path / name / "seed-0")
 
 
 @pytest.mark.parametrize(

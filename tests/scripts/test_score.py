@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from data import TensorImages
+from data import Subset, TensorImages
 from scripts import score
 from scripts.detection import areas, detection
 from tests.support.run import CONF, run_training
@@ -53,6 +53,20 @@ def test_inverted_digits_are_told_from_digits(
         run_score(run_dir, out)
 
 
+def test_images_are_drawn_from_the_whole_set() -> None:
+    images = TensorImages(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1))  # sorted, as classes in folders are
+    rows = score.some(images, 50, 0).rows
+    assert torch.equal(rows, rows.unique()) and len(rows) == 50
+    assert (rows < 100).sum() == pytest.approx(25, abs=10)
+    assert torch.equal(rows, score.some(images, 50, 0).rows) and not torch.equal(rows, score.some(images, 50, 1).rows)
+    assert torch.equal(score.some(images, 300, 0).rows, torch.arange(200))
+
+
+def test_validation_images_of_another_split_are_refused(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the val images of the flow's run were others: give data.num_val="):
+        run_score(run_dir, tmp_path / "score", "split=val", "data.num_val=10")
+
+
 def test_equal_images_cannot_be_told_apart(run_dir: Path, tmp_path: Path) -> None:
     found = run_score(run_dir, tmp_path / "score")
     assert all(row["auroc"] == pytest.approx(0.5, abs=1e-6) for row in found.values())
@@ -76,10 +90,10 @@ def test_validation_images_are_compared_with_validation_images(run_dir: Path, tm
 
 def test_names_that_are_no_text_are_kept(tmp_path: Path) -> None:
     name = os.fsdecode(b"a\xff.png")
-    images = TensorImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.tensor([-1]), names=[name])
+    images = TensorImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.full((3,), -1), names=["a", "b", name])
     scores = {side: {"bits/dim": torch.ones(1)} for side in score.SIDES}
-    score.write_scores(tmp_path / "scores.csv", dict.fromkeys(score.SIDES, images), scores)
-    assert b"inside,0,a\xff.png,1" in (tmp_path / "scores.csv").read_bytes()
+    score.write_scores(tmp_path / "scores.csv", dict.fromkeys(score.SIDES, Subset(images, torch.tensor([2]))), scores)
+    assert b"inside,2,a\xff.png,1" in (tmp_path / "scores.csv").read_bytes()
 
 
 def test_areas_are_those_of_all_pairs() -> None:

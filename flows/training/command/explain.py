@@ -31,9 +31,13 @@ WHAT_TO_DO_IN_LIGHTNING = {
 """What to do about an error of Lightning that contains the words; the first entry that fits counts."""
 
 WHAT_TO_DO_WITHOUT_MEMORY = {
-    "sample": "make batch_size smaller, or give another device",
+    **dict.fromkeys(("sample", "augment", "edit/make_attribute"), "make batch_size smaller, or give another device"),
+    "compress": "make batch_size smaller",
     "quality": "make batch_size or data.eval_batch_size smaller, or give another device",
-    "evaluate": "make data.eval_batch_size smaller, or give another device",
+    **dict.fromkeys(
+        ("evaluate", "score", "superres", "edit/nearest"), "make data.eval_batch_size smaller, or give another device"
+    ),
+    "classify": "make data.batch_size or data.eval_batch_size smaller, or give another device",
     "train": "make data.batch_size or data.eval_batch_size smaller (trainer.accumulate_grad_batches makes up for it), "
     "or, for Glow and RealNVP, set model.memory_flat=true",
 }
@@ -124,4 +128,4 @@ def _from_worker(text: str) -> str:
 def _out_of_memory(text: str, command: str) -> str:
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", text, re.IGNORECASE)
     at = f" at {asked[1]} more" if asked else ""
-    return f"out of memory{at}: {WHAT_TO_DO_WITHOUT_MEMORY.get(command, WHAT_TO_DO_WITHOUT_MEMORY['train'])}"
+    return f"out of memory{at}: {WHAT_TO_DO_WITHOUT_MEMORY.get(command, 'give fewer or smaller images')}"

@@ -28,11 +28,16 @@ NOT_TEXT = re.compile(r"""^[\[{"']|,|\$\{""")
 
 def override(key: str, text: object) -> str:
     """Return what to type into a shell to give a setting this text: `KEY=TEXT`, in quotes if it needs them."""
-    typed = f"{key}={text}"
-    if _text(_parse(typed)) != str(text):
-        literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
-        typed = f"{key}={_quoted(literal)}"
-    return shlex.quote(typed)
+    return shlex.quote(as_argument(key, text))
+
+
+def as_argument(key: str, text: object) -> str:
+    """Return a process's argument that gives a setting this text: `KEY=TEXT`, in Hydra's quotes if it needs them."""
+    plain = f"{key}={text}"
+    if _text(_parse(plain)) == str(text):
+        return plain
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
+    return f"{key}={_quoted(literal)}"
 
 
 def command(script: str, *settings: str) -> str:

@@ -5,10 +5,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from flows.training.command.overrides import override
+
 ELSEWHERE = ("index_dir", "in_memory")
 """Settings of a source that may differ from machine to machine; of a source that is no folder, so may its root."""
 
-DEPENDS_ON = {"val": ("num_val", "split_seed"), "train": ("num_val", "split_seed", "num_train")}
+IN_SOURCE = ("test_fraction", "group", "seed", "enlarge", "max_pixels")
+"""Settings of a source on which it depends which images are in a split."""
+
+DEPENDS_ON = {
+    "train": ("num_val", "split_seed", "num_train", *IN_SOURCE),
+    "val": ("num_val", "split_seed", *IN_SOURCE),
+    "test": IN_SOURCE,
+}
 """The settings on which the images of a split depend."""
 
 
@@ -33,9 +42,17 @@ def check_split(trained_on: str | None, data: str, split: str) -> None:
         ValueError: if the source is split in another way; the message names the settings of the run.
     """
     before, now = _parts(trained_on, split), _parts(data, split)
-    if before is not None and now is not None and before[0] == now[0] and before[1] != now[1]:
-        same = " ".join(f"data.{key}={'null' if value is None else value}" for key, value in before[1].items())
+    if before is None or now is None or before[0] != now[0]:
+        return
+    if any(before[1][key] != now[1][key] for key in before[1].keys() & now[1].keys()):
+        same = " ".join(_typed(key, value) for key, value in before[1].items())
         raise ValueError(f"the {split} images of the flow's run were others: give {same}, as in that run")
+
+
+def _typed(key: str, value: Any) -> str:
+    """Return what to type to give a setting of the data this value."""
+    name = f"data.source.{key}" if key in IN_SOURCE else f"data.{key}"
+    return override(name, value) if isinstance(value, str) else f"{name}={json.dumps(value)}"
 
 
 def _parts(told: str | None, split: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -44,6 +61,7 @@ def _parts(told: str | None, split: str) -> tuple[dict[str, Any], dict[str, Any]
     try:
         source = json.loads(settings)
         cut = {key: source.pop(key) for key in ("num_val", "split_seed", "num_train")}
+        cut |= {key: source.pop(key) for key in IN_SOURCE if key in source}
     except (ValueError, KeyError, TypeError, AttributeError):  # a file of another version
         return None
     for key in ELSEWHERE if name == "ImageFolder" else (*ELSEWHERE, "root"):

@@ -30,12 +30,14 @@ def drawn(name: str, dtype: torch.dtype, memory_format: torch.memory_format) -> 
     return x, torch.randn(out_channels, in_channels, 3, 3, dtype=dtype) / 10, torch.randn(out_channels, dtype=dtype)
 
 
+@pytest.mark.parametrize("avx512", [False, True])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SHAPES)
 def test_values_and_gradients_are_those_of_torch(
-    name: str, dtype: torch.dtype, memory_format: torch.memory_format
+    name: str, dtype: torch.dtype, memory_format: torch.memory_format, avx512: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(narrow_conv, "has_avx512", lambda: avx512)
     x, kernel, bias = drawn(name, dtype, memory_format)
     x.requires_grad_(), kernel.requires_grad_()
     values = F.conv2d(x, kernel, bias, padding=1)
@@ -52,20 +54,25 @@ def test_values_and_gradients_are_those_of_torch(
 
 
 @pytest.mark.parametrize(
-    ("name", "forward", "backward"),
+    ("name", "avx512", "forward", "backward"),
     [
-        ("to few", "values", "gradients"),
-        ("from few", "", "values"),
-        ("many to some", "", "gradients"),
-        ("few pixels", "", "gradients"),
-        ("few pixels, many channels", "", "gradients"),
-        ("few pixels, more channels", "", ""),
-        ("neither", "", ""),
+        ("to few", False, "values", "gradients"),
+        ("from few", False, "", "values"),
+        ("many to some", False, "", "gradients"),
+        ("few pixels", False, "", "gradients"),
+        ("few pixels, many channels", False, "", "gradients"),
+        ("few pixels, more channels", False, "", ""),
+        ("neither", False, "", ""),
+        ("to few", True, "values", "gradients"),
+        ("from few", True, "", "values"),
+        ("many to some", True, "", ""),
+        ("few pixels", True, "", ""),
     ],
 )
 def test_products_of_matrices_are_for_few_channels_and_gradients_of_few_pixels(
-    name: str, forward: str, backward: str, monkeypatch: pytest.MonkeyPatch
+    name: str, avx512: bool, forward: str, backward: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(narrow_conv, "has_avx512", lambda: avx512)
     x, kernel, _ = drawn(name, torch.float32, torch.channels_last)
     called = []
     for what, function in ("values", "to_few_channels"), ("gradients", "gradients_by_products"):

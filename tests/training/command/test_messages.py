@@ -12,7 +12,7 @@ import flows
 from flows.bijections.permutation import Permutation
 from flows.models.glow import PERMUTATIONS
 from flows.training import CheckpointError, checkpoint_to_resume, load_flow, read_summary, save_flow
-from flows.training.command.explain import explain
+from flows.training.command.explain import WHAT_TO_DO_WITHOUT_MEMORY, explain
 from tests.support.perturb import perturb
 from tests.support.run import CONF
 from tests.support.typed import Answer, type_command
@@ -168,11 +168,11 @@ def test_another_process_that_died_is_told_in_the_words_of_the_command() -> None
         assert "then give the same command again" in explain(error, command) and "resume" not in explain(error, command)
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "quality", "evaluate"])
+@pytest.mark.parametrize("command", WHAT_TO_DO_WITHOUT_MEMORY)
 def test_out_of_memory_names_settings_of_the_command(command: str) -> None:
     sentence = explain(MemoryError("tried to allocate 3 GiB"), command)
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = compose(command, ["data=digits"] if command != "sample" else [])
+        cfg = compose(command)
     keys = re.findall(r"(?:[a-z]+\.)?[a-z]+_[a-z_]+", sentence)
     assert keys and "3 GiB more" in sentence
     for key in keys:
@@ -180,6 +180,11 @@ def test_out_of_memory_names_settings_of_the_command(command: str) -> None:
         for part in key.split("."):
             assert part in node, key
             node = node[part]
+    assert ("device" in cfg) == ("another device" in sentence)
+
+
+def test_out_of_memory_names_no_setting_of_other_commands() -> None:
+    assert explain(MemoryError(), "edit/reconstruct") == "out of memory: give fewer or smaller images"
 
 
 OWN_FILES = {

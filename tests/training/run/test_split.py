@@ -1,6 +1,7 @@
 """A flow is not measured on images that its run had in another split."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -52,6 +53,29 @@ def test_a_folder_elsewhere_is_another_source() -> None:
     check_split(folder("here"), folder("there", num_val=1), "val")
     with pytest.raises(ValueError, match=r"data\.num_val=5000 data\.split_seed=0, as in that run"):
         check_split(folder("here"), folder("here", num_val=1), "val")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize(
+    ("key", "before", "now", "typed"),
+    [
+        ("test_fraction", 0.05, 0.1, "data.source.test_fraction=0.05"),
+        ("group", "[^_]+", None, "'data.source.group=\"[^_]+\"'"),
+        ("seed", 1, 0, "data.source.seed=1"),
+        ("enlarge", True, False, "data.source.enlarge=true"),
+        ("max_pixels", None, 1000, "data.source.max_pixels=null"),
+    ],
+)
+def test_a_folder_that_splits_in_another_way_is_the_same_source(
+    split: str, key: str, before: Any, now: Any, typed: str
+) -> None:
+    def folder(**settings: Any) -> str:
+        return changed(source={"_target_": "data.ImageFolder", "root": "here", **settings})
+
+    check_split(folder(**{key: before}), folder(**{key: before}), split)
+    check_split(folder(), folder(**{key: now}), split)  # a run of a version without this setting
+    with pytest.raises(ValueError, match=f"were others: give .*{re.escape(typed)}, as in that run"):
+        check_split(folder(**{key: before}), folder(**{key: now}), split)
 
 
 @pytest.mark.parametrize("told", [None, "", "FashionMNIST", "FashionMNIST {", f"FashionMNIST {json.dumps([1])}"])
