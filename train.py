@@ -220,7 +220,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
         finally:
             for logger in trainer.loggers:
                 if isinstance(logger, training.UnstoppableWandb):
-                    logger.finish(exit_code=int(sys.exc_info()[0] is not None))
+                    logger.finish(exit_code=int(isinstance(sys.exc_info()[1], Exception)))
     return summary.facts
 
 
@@ -289,6 +289,7 @@ def train_and_test(
             "no validation ran whose model callbacks.best stored, so there is no best model to test: give "
             "trainer.max_epochs or trainer.max_steps of at least 1, and more than a checkpoint has that is resumed from"
         )
+    training.set_tf32(False)  # what follows has full precision, as the commands on a stored flow have
     flow, stored = training.load_flow(best.best_model_path, with_provenance=True)
     provenance = stored or provenance
     lit.flow.load_state_dict(flow.state_dict())

@@ -14,6 +14,7 @@ from data.files.names import shortened
 from data.image_set import Batch, ImageSet, Joined, Source, Subset
 from data.order import EvalOrder, ResumableLoader, TrainOrder, balanced, split_off
 from data.sources.generated import Generated
+from data.workers import outlive_signals
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +235,7 @@ class ImageData(LightningDataModule):
             sampler=self._train_order(),
             batch_size=None,
             num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
         )
@@ -328,6 +330,7 @@ class ImageData(LightningDataModule):
             sampler=order,
             batch_size=None,
             num_workers=self.num_workers,
+            worker_init_fn=outlive_signals,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
         )

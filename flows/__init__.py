@@ -1,6 +1,6 @@
 """Glow-style normalising flows for images: bijections, multi-scale models and their likelihoods.
 
-This package does not know about configs, loggers, files or trainers; `flows.training` does.
+This package does not know about configs, loggers or trainers; `flows.training` does.
 """
 
 from flows.autograd import plain_autograd

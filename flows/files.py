@@ -62,8 +62,17 @@ def save(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None
     """Write the weights of a flow as safetensors, either the complete file or none.
 
     The flow's spec, and where the flow comes from, are in the metadata as JSON.
+
+    Raises:
+        ValueError: if the name of the file does not end in .safetensors, or if `build` did not make the flow.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in flow.state_dict().items()}
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"{path} would be no file that load reads: give it a name that ends in .safetensors")
+    if getattr(flow, "spec", None) is None:
+        raise ValueError("a file says how to build its flow: make the flow by flows.build, so that this is known")
+    weights = {name: tensor.detach().cpu() for name, tensor in flow.state_dict().items()}
+    # Each one a copy: a layer may be in several places of a flow, and safetensors refuses weights that share memory.
+    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     metadata = {"format": "pt", SPEC_KEY: json.dumps(flow.spec)}
     if provenance is not None:
         metadata[PROVENANCE_KEY] = to_json(provenance.as_dict())

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ def initialize(
     Raises:
         ValueError: if there is no image to initialise on, or no labels for a flow with classes.
     """
+    module = cast(nn.Module, getattr(module, "_orig_mod", module))  # torch.compile wraps a module
     given = signature(module.forward).bind(*args, **kwargs).arguments
     if getattr(module, "num_classes", None) is not None and given.get("label") is None:
         raise ValueError("a class-conditional flow is initialised with labels: flows.initialize(flow, images, label)")

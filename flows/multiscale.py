@@ -139,7 +139,7 @@ def draw_latents(seeds: Iterable[int], latent_shapes: Sequence[tuple[int, int, i
     """
     generators = [torch.Generator().manual_seed(seed) for seed in check_seeds(seeds)]
     sizes = [math.prod(shape) for shape in latent_shapes]
-    flat = torch.empty(len(generators), sum(sizes), dtype=torch.float32)
+    flat = torch.empty(len(generators), sum(sizes), dtype=torch.float32, device="cpu")
     for row, generator in zip(flat, generators, strict=True):
         row.normal_(generator=generator)
     parts = torch.split(flat.to(device=like.device, dtype=like.dtype), sizes, dim=1)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from flows.check_inputs import check_noise
+from flows.dequantize import in_precision
 from flows.image_flow import ImageFlow
 from flows.likelihood import bits_per_dim
 from flows.multiscale import standard_normal_log_prob
@@ -33,8 +35,13 @@ def statistics(flow: ImageFlow, images: Tensor, noise: Tensor) -> Statistics:
         flow: the model.
         images: uint8 `(B, C, H, W)`.
         noise: dequantization noise in [0, 1), `(B, C, H, W)`.
+
+    Raises:
+        ValueError: if the images or the noise do not suit the flow.
     """
-    x, noise_log_det = flow.dequantize(images, noise)
+    flow.check(images, None)
+    check_noise(noise, images)
+    x, noise_log_det = flow.dequantize(images, in_precision(noise, next(flow.parameters(), noise).dtype))
     label, marginal = None, None
     if flow.num_classes is not None:
         of_classes = flow.log_prob_of_classes(x)

@@ -73,8 +73,6 @@ def collect(folder: Path) -> None:
         paths = plots(groups, swept, folder)
     except OSError as error:
         sys.exit(f"error: tables and plots could not be written ({error}): make {folder} writable, or collect a copy")
-    except ModuleNotFoundError:
-        sys.exit("error: the tables are written, but plots need matplotlib: pip install matplotlib")
     for path in paths:
         print(path)
 

@@ -44,11 +44,10 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.command.installed import check_installed
 from flows.training.given import check_fits, on_device
 from flows.training.knobs import all_knobs
 from flows.training.machine.sharing import Share, shared
-from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Classifier, Features, classifier_of, describe_features, described_by, ready
 from flows.training.quality.nearest import nearest, pixels
 from flows.training.quality.report import markdown, means, plot
@@ -114,7 +113,7 @@ def measure(
     folder, place = Path(out), pick_device(device)
     if (folder / "quality.json").exists():
         raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
-    check_installed("torch_fidelity", "matplotlib", extra="quality")
+    check_installed("torch_fidelity")
     check_enough(num_samples, features.num_features, "samples")
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)

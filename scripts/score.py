@@ -40,7 +40,6 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.command.installed import check_installed
 from flows.training.given import on_device
 from flows.training.run.provenance import check_split, describe_data
 from scripts.codecs import codecs, size
@@ -82,7 +81,6 @@ def score(
     """
     require_positive(num_images=num_images, num_train=num_train, num_bootstrap=num_bootstrap)
     check_new_folder(out)
-    check_installed("matplotlib", extra="quality")
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
@@ -118,7 +116,7 @@ def score(
         if other is not None:
             columns["likelihood ratio"] = bits - described(other, data, sets[side], noise_seed, place, side).bits.cpu()
         of_codecs = {name: codec_bits(sets[side], name, side) for name in codecs()}
-        columns["bits/dim less the best codec"] = bits - torch.stack([*of_codecs.values()]).amin(0)
+        columns["bits/dim minus the best codec"] = bits - torch.stack([*of_codecs.values()]).amin(0)
         columns |= {f"{name} alone": bits for name, bits in of_codecs.items()}
         scores[side] = columns
     rows = {
@@ -152,7 +150,7 @@ def described(
 
 
 def codec_bits(images: ImageSet, codec: str, name: str) -> Tensor:
-    """Return the bits/dim that a lossless codec needs for each image, less those of the smallest file: its headers."""
+    """Return the bits/dim that a lossless codec needs for each image, minus those of the smallest file: its headers."""
     channels, height, width = images.image_shape
     header = size(torch.zeros(channels, 1, 1, dtype=torch.uint8), codec)
     told = track(range(len(images)), f"{codec}, {name} images", console=Console(stderr=True), transient=True)

@@ -18,7 +18,7 @@ PROJECT = PYPROJECT["project"]
 CORE, TRAIN = PROJECT["dependencies"], PROJECT["optional-dependencies"]["train"]
 
 OWN = {"flows", "data", "scripts"}
-FOR_SOME = {"scikit-learn", "fonttools", "matplotlib", "normflows", "nflows", "freia"}
+FOR_SOME = {"scikit-learn", "fonttools", "normflows", "nflows", "freia"}
 FOR_SOME |= {"constriction", "torch-fidelity", "pillow-jxl-plugin", "optuna"}
 """What only some data sets, plots and comparisons need; they say so where it is missing."""
 

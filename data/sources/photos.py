@@ -51,7 +51,7 @@ EVERY, TEST, VAL = 8, 7, 3
 
 
 class Photos:
-    """About 14,000 square patches of 120 photographs of animals, landscapes and buildings, at several scales.
+    """About 15,000 square patches of 120 photographs of animals, landscapes and buildings, at several scales.
 
     Every eighth photograph is for the test and another one for validation, with all of its patches. (From GCompris,
     licensed under Creative Commons and the GPL.)

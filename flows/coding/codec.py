@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flows.arguments import require_positive
 from flows.autoregressive_prior import AutoregressivePrior
-from flows.check_inputs import check_images
+from flows.check_inputs import check_images, check_place
 from flows.coding.cells import STEP, CodingError
 from flows.coding.layers import ChainCode, as_input, code_of
 from flows.coding.prior import pop_latents, push_latents
@@ -108,6 +108,7 @@ class ImageCodec:
         """
         require_positive(batch_size=batch_size)
         check_images(images, self.flow.image_shape)
+        check_place("images", images, next(self.flow.parameters(), None))
         start = starting_words(self.flow.num_dims)
         stack = BitStack(start)
         sizes: list[int] = []

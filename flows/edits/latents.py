@@ -1,9 +1,11 @@
 """Latents as files."""
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -38,14 +40,16 @@ def load_latents(path: str | Path, flow: ImageFlow) -> tuple[list[Tensor], list[
         ValueError: if it is no such file, or if its latents belong to another flow.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             about: dict[str, Any] = json.loads(str(file["about"]))
+            same_flow = about.get("form") == FORM and about.get("flow") == fingerprint(flow)
             names = [str(name) for name in file["names"]]
-            zs = [torch.from_numpy(file[f"z{level}"]) for level in range(len(flow.latent_shapes))]
-    except (KeyError, ValueError, OSError, EOFError) as error:
+            num_levels = len(flow.latent_shapes) if same_flow else 0
+            zs = [torch.from_numpy(file[f"z{level}"]) for level in range(num_levels)]
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path} holds no latents: give a file that save_latents wrote ({error})") from error
-    if about.get("form") != FORM or about.get("flow") != fingerprint(flow):
+    if not same_flow:
         raise ValueError(f"{path} holds the latents of another flow: give the flow that encoded them")
     return zs, names

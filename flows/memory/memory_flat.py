@@ -75,8 +75,25 @@ class Tape:
         self.bijections = bijections
         self.layers = layers
         self.note_drift = note_drift
+        self.versions = self._versions()
         self.matrices: dict[Bijection, tuple[WeightAndBias, WeightAndBias]] = {}
         self.gradients: dict[Bijection, WeightAndBias] = {}
+
+    def check_parameters(self) -> None:
+        """Raise ValueError if the parameters are not those of the forward pass, from which the gradients would be."""
+        if self._versions() != self.versions:
+            raise ValueError(
+                "the parameters have changed since the forward pass, and memory-flat training needs them again: go "
+                "back before an optimizer steps and within torch.func.functional_call, or compute the loss inside "
+                "flows.plain_autograd()"
+            )
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Return which parameters there are, and how often each one was changed."""
+        if torch.compiler.is_compiling():
+            return []
+        parameters = joined.from_iterable(bijection.parameters() for bijection in self.bijections)
+        return [(id(parameter), parameter._version) for parameter in parameters]
 
     def matrix_parameters(self) -> list[Tensor]:
         """Return the parameters of the layers that run as matrices, each once."""
@@ -151,6 +168,8 @@ class _Rebuilt(torch.autograd.Function):
         tape, bijection = ctx.tape, ctx.bijection
         x, z, *context = ctx.saved_tensors
         context = tuple(context)
+        if z is not None:
+            tape.check_parameters()
         z = tape.z if z is None else z
         device, dtype, enabled = ctx.autocast
         with torch.autocast(device, dtype, enabled):

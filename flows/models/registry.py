@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from inspect import signature
+from numbers import Integral, Real
 from typing import Any
 
 from flows.arguments import choose
@@ -48,7 +49,7 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
         ValueError: if the name, an argument or a value is not known, or if `memory_flat` is set and a layer has no
             exact inverse.
     """
-    plain = {key: list(value) if isinstance(value, list | tuple) else value for key, value in scalars.items()}
+    plain = {key: _plain(value) for key, value in scalars.items()}
     make = choose("model", MODELS, name)
     arguments = signature(make).parameters
     for key in plain:
@@ -61,3 +62,12 @@ def build(name: str, *, memory_flat: bool = False, **scalars: Any) -> ImageFlow:
     if memory_flat:
         train_memory_flat(flow)
     return flow
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers of any kind, such as NumPy's, as Python's, and sequences as lists: a file can store them."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value

@@ -45,7 +45,6 @@ from .machine.malloc import keep_freed_memory as keep_freed_memory
 from .machine.ranks import end_with_first_rank as end_with_first_rank
 from .machine.ranks import is_first_rank as is_first_rank
 from .machine.slurm import check_tasks as check_tasks
-from .machine.slurm import was_requeued as was_requeued
 from .metric import ImageAverage as ImageAverage
 from .optimizers.muon import Muon as Muon
 from .optimizers.scale_decay import decay_scales as decay_scales
@@ -53,9 +52,7 @@ from .optimizers.schedule import WarmupDecay as WarmupDecay
 from .quality.features import FashionMNISTFeatures as FashionMNISTFeatures
 from .quality.features import InceptionFeatures as InceptionFeatures
 from .run.best_so_far import best_checkpoint as best_checkpoint
-from .run.checkpoint import check_resume as check_resume
 from .run.checkpoint import checkpoint_to_resume as checkpoint_to_resume
-from .run.checkpoint import checkpoints as checkpoints
 from .run.checkpoint import find_resume as find_resume
 from .run.checkpoint_io import WholeCheckpointIO as WholeCheckpointIO
 from .run.folder import Run as Run

@@ -1,7 +1,8 @@
 """What a run would take: memory on each device, hours and communication, from counted operations and parameters."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
@@ -147,12 +148,15 @@ def lacks_gpus(trainer: DictConfig) -> bool:
 
 
 def num_devices(trainer: DictConfig) -> int:
-    """Return how many devices train together; "auto" counts as one device per machine."""
+    """Return how many devices train together; "auto" and -1 mean all GPUs of this machine, or one device."""
+    all_here = 1 if trainer.accelerator == "cpu" else max(1, torch.cuda.device_count())
     match trainer.devices:
         case ListConfig() as devices:
             each = len(devices)
+        case str() as devices if "," in devices:
+            each = len(devices.strip(",").split(","))
         case int() | str() as devices:
-            each = int(devices) if str(devices).isdigit() else 1
+            each = int(devices) if str(devices).isdigit() else all_here
     return each * trainer.num_nodes
 
 
@@ -169,7 +173,14 @@ def limits(cfg: DictConfig, an_epoch: int | None, hours: Callable[[int], float])
         found[f"callbacks.throughput.max_images={throughput.max_images}"] = hours(throughput.max_images)
     if throughput.get("max_seconds"):
         found[f"callbacks.throughput.max_seconds={throughput.max_seconds}"] = throughput.max_seconds / 3600
-    if isinstance(trainer.max_time, str):
-        days, its_hours, minutes, seconds = map(int, trainer.max_time.split(":"))
-        found[f"trainer.max_time={trainer.max_time}"] = 24 * days + its_hours + minutes / 60 + seconds / 3600
+    if trainer.max_time is not None:
+        found[f"trainer.max_time={trainer.max_time}"] = in_seconds(trainer.max_time) / 3600
     return found
+
+
+def in_seconds(max_time: str | Mapping[str, float]) -> float:
+    """Return a time in seconds, which is written as Lightning's Timer reads it: "DD:HH:MM:SS", or {hours: 1}."""
+    if isinstance(max_time, str):
+        days, hours, minutes, seconds = map(int, max_time.split(":"))
+        return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+    return timedelta(**{str(unit): value for unit, value in max_time.items()}).total_seconds()

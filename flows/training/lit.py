@@ -60,7 +60,8 @@ class LitFlow(L.LightningModule):
         eval_seed: of the noise of validation and test.
         compile: compile the flow's forward pass and its gradient (torch.compile) once it is initialised.
         on_nonfinite: what to do at a step whose loss or gradient is not finite: "raise", or "skip" and count the step.
-            After 100 such steps in a row the run ends in either case.
+            In 16-mixed precision such steps are part of training, and skipped by loss scaling. After 100 of them in a
+            row, a run ends in any case.
 
     Raises:
         ValueError: if an argument is out of range; the message names it.
@@ -213,7 +214,9 @@ class LitFlow(L.LightningModule):
         if bool(torch.isfinite(norm) & torch.isfinite(loss)):  # the gradients already are the mean over ranks
             self.log("train/gradient_norm", norm, batch_size=1)
             self.skipped_in_a_row = 0
-        elif self.trainer.precision != "16-mixed":  # there, loss scaling skips such steps
+        elif self.trainer.precision == "16-mixed" and self.skipped_in_a_row < MOST_IN_A_ROW:
+            self.skipped_in_a_row += 1  # loss scaling skips such steps, and lowers its factor
+        else:
             self._not_finite(optimizer, loss, norm)
 
     def _not_finite(self, optimizer: Optimizer, loss: Tensor, norm: Tensor) -> None:
@@ -225,12 +228,12 @@ class LitFlow(L.LightningModule):
             return
         last = self._last_good_checkpoint()
         again = f"go on from it by {override('resume', last)}" if last else "start again"
-        skipped = f"; {MOST_IN_A_ROW} steps in a row were skipped"
+        skipped = f"; {MOST_IN_A_ROW} steps in a row were skipped" if self.skipped_in_a_row >= MOST_IN_A_ROW else ""
         raise FloatingPointError(
             f"training diverged at step {self.global_step}: loss {loss:.4g} bits/dim, gradient norm {norm:.4g}, "
             f"learning rate {optimizer.param_groups[0]['lr']:.4g}; the last good checkpoint is {last or 'none yet'}: "
             f"{again} with a lower optimizer.lr or trainer.gradient_clip_val"
-            f"{skipped if self.skips else ', or skip such steps by training.on_nonfinite=skip'}"
+            f"{skipped or ', or skip such steps by training.on_nonfinite=skip'}"
         )
 
     def _last_good_checkpoint(self) -> Path | None:

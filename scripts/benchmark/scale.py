@@ -6,7 +6,7 @@ Example:
 Each training is a run of train.py with a tiny flow and two workers. What is timed is a second run, from the start of
 the command to the end of the first step: the files were checked by the first one. Memory is that which only one worker
 holds, and no other process. Files are images of 8x8 pixels, 1,000 to a folder. The npz files are links to one file of
-10,000 images of 32x32. "order" is the shuffling of an epoch and its first batch alone.
+10,000 images of 32x32. "order" is the order of an epoch alone, up to its first batch.
 The exponent of seconds compares the two largest sizes, without the seconds of the smallest one: 1 means in proportion
 to the number of images. In parentheses are the least and the largest exponent of the single runs; "not resolved" means
 that these hardly grow. The exponent of memory is a fit over all sizes: 0 means that it does not grow.

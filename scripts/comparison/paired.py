@@ -72,7 +72,7 @@ def compare(one: str, other: str) -> str:
     return "\n".join(
         [
             *lines,
-            f"difference: {difference.mean():+.4f} ± {error:.4f} bits/dim, the first less the second, paired on "
+            f"difference: {difference.mean():+.4f} ± {error:.4f} bits/dim, the first minus the second, paired on "
             f"{len(difference):,} test images",
             f"the first is better on {(difference < 0).double().mean():.1%} of the images",
             f"{facts['test_draws']} draws of {facts['dequantize']} noise each, seed {facts['test_seed']}; the error "

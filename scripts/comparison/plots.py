@@ -19,9 +19,6 @@ def plots(groups: Sequence[Group], swept: Sequence[str], folder: Path) -> list[P
     """Draw the plots and return their files.
 
     They show bits/dim of the complete runs against each swept setting, and of all runs against time.
-
-    Raises:
-        ModuleNotFoundError: if matplotlib is missing.
     """
     import matplotlib
 

@@ -1,6 +1,5 @@
 """The plot of a race."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +8,8 @@ from scripts.racing.contestant import Contestant
 
 def plot(contestants: Sequence[Contestant], path: Path) -> None:
     """Draw validation bits/dim against training time and against images, with one line per run."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        sys.exit("error: the table is written, but the plot needs matplotlib: pip install matplotlib")
+    import matplotlib
+
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter

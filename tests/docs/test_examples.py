@@ -13,7 +13,8 @@ IDS = [page for page, _ in EXAMPLES]
 
 
 @pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=IDS)
-def test_it_holds(page: str, code: str) -> None:
+def test_it_holds(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names_of(page, code)
 
 

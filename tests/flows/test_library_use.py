@@ -351,3 +351,30 @@ def test_a_flow_computes_in_its_own_precision_whatever_the_default_is(
         assert flow.sample([0]).dtype == torch.uint8
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_file_that_could_not_be_loaded_is_not_written(flow: ImageFlow, tmp_path: Path) -> None:
+    refused(lambda: flows.save(flow, tmp_path / "mine.pt"), "mine.pt", "ends in .safetensors")
+    refused(lambda: flows.save(flows.Glow(**GLOW), tmp_path / "mine.safetensors"), "make the flow by flows.build")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    sizes = {"num_levels": np.int64(1), "num_steps": np.int32(1), "hidden_channels": np.uint8(4)}
+    flow = flows.build("glow", image_shape=tuple(np.array([1, 4, 6])), **sizes, input_limit=np.float32(3))
+    assert flow.spec == {"name": "glow", **GLOW, "image_shape": [1, 4, 6], "input_limit": 3.0}
+    flows.save(flow, tmp_path / "mine.safetensors")
+    assert flows.load(tmp_path / "mine.safetensors").spec == flow.spec
+
+
+def test_latents_are_drawn_on_the_cpu_whatever_the_default_device_is(flow: ImageFlow) -> None:
+    expected = flow.draw_latents(range(2))
+    with torch.device("meta"):
+        found = flow.draw_latents(range(2))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_compiled_flow_is_initialised() -> None:
+    flow = flows.build("glow", **GLOW, num_classes=3)
+    flows.initialize(torch.compile(flow), images(), torch.tensor([0, 2]))
+    assert flow.initialized

@@ -56,3 +56,21 @@ def test_densities_of_states_are_normalised_and_far_away_is_outside() -> None:
     assert density.score(far).isfinite().all() and density.score(far) > density.score(train).max()
     with pytest.raises(ValueError, match="at least two images, got 1"):
         DensityOfStates(far)
+
+
+def test_statistics_of_what_is_no_image_are_refused() -> None:
+    flow = perturb(flows.build("glow", **SETTINGS), 0.1)
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    noise = torch.rand(images.shape)
+    with pytest.raises(ValueError, match="the flow expects uint8 images"):
+        statistics(flow, images / 255, noise)
+    with pytest.raises(ValueError, match="noise has the shape of the images"):
+        statistics(flow, images, noise[:1])
+
+
+@pytest.mark.parametrize("preprocess", ["none", "logit", "gaussianize"])
+def test_statistics_take_noise_in_either_precision(preprocess: str) -> None:
+    flow = perturb(flows.build("glow", **SETTINGS, preprocess=preprocess), 0.1).double()
+    images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    noise = torch.rand(images.shape)
+    assert torch.equal(statistics(flow, images, noise).bits, statistics(flow, images, noise.double()).bits)

@@ -253,7 +253,7 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path, capsys: pytest.Cap
     one, other = run_with_scores(tmp_path / "one", SCORES), run_with_scores(tmp_path / "other", [2.1, 3.3, 4.2])
     collect.main(["--compare", str(one), str(other)])
     shown = capsys.readouterr().out
-    assert "difference: -0.2000 ± 0.0577 bits/dim, the first less the second, paired on 3 test images" in shown
+    assert "difference: -0.2000 ± 0.0577 bits/dim, the first minus the second, paired on 3 test images" in shown
     assert "better on 100.0% of the images" in shown
     assert "not that of training seeds" in shown
 

@@ -90,6 +90,7 @@ def test_the_number_of_images_is_that_of_the_data() -> None:
         (["callbacks.throughput.max_images=500"], "callbacks.throughput.max_images=500", 500),
         (["callbacks.throughput.max_seconds=1800"], "callbacks.throughput.max_seconds=1800", 0.5),
         (["trainer.max_time='01:12:30:00'"], "trainer.max_time=01:12:30:00", 36.5),
+        (["trainer.max_time={hours: 1, minutes: 30}"], "trainer.max_time={'hours': 1, 'minutes': 30}", 1.5),
         (["data=image_folder", "trainer.max_steps=10"], "trainer.max_steps=10", 320),
         (["trainer.max_steps=10", "~callbacks"], "trainer.max_steps=10", 320),
     ],
@@ -113,6 +114,8 @@ def test_without_a_limit_there_is_none() -> None:
         (["trainer.devices=4"], 4),
         (["trainer.devices='4'"], 4),
         (["trainer.devices=[0,1]"], 2),
+        (["trainer.devices='0,3,5'"], 3),
+        (["trainer.devices=-1"], 1),
         (["trainer=ddp"], 1),
         (["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=2"], 16),
     ],
@@ -120,6 +123,13 @@ def test_without_a_limit_there_is_none() -> None:
 )
 def test_devices_are_counted(overrides: list[str], count: int) -> None:
     assert num_devices(composed(*overrides).trainer) == count
+
+
+def test_all_devices_are_the_gpus_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert num_devices(composed("trainer=ddp", "trainer.num_nodes=2").trainer) == 16
+    assert num_devices(composed("trainer=gpu", "trainer.devices=-1").trainer) == 8
+    assert num_devices(composed("trainer=ddp", "trainer.accelerator=cpu").trainer) == 1
 
 
 @pytest.mark.parametrize("overrides", [["model.memory_flat=true"], ["trainer.devices=2"], ["data=image_folder"]])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 import flows.training.lit as lit
 from flows.training import LitFlow, read_summary
@@ -64,6 +65,18 @@ def test_a_run_that_only_skips_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     damage_gradients(monkeypatch, 2, 4, 5, 6, 7)
     with pytest.raises(FloatingPointError, match=r"diverged at step 7: .*; 3 steps in a row were skipped"):
         run_training(tmp_path, *EVERY_STEP, "training.on_nonfinite=skip")
+
+
+@pytest.mark.parametrize("told", ["raise", "skip"])
+def test_a_run_with_scaled_losses_ends_when_only_skipping_is_left(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU nothing scales losses, so that a gradient that is not finite damages the weights for good."""
+    monkeypatch.setattr(lit, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(Trainer, "precision", "16-mixed")
+    damage_gradients(monkeypatch, 2)
+    with pytest.raises(FloatingPointError, match=r"diverged at step 5: .*gradient_clip_val; 3 steps in a row were"):
+        run_training(tmp_path, *EVERY_STEP, f"training.on_nonfinite={told}")
 
 
 def test_a_skipped_step_leaves_weights_and_moments_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

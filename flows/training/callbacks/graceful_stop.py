@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from flows.training.callbacks.timed_checkpoint import may_store
+from flows.training.callbacks.timed_checkpoint import may_store, may_store_after_validation
 from flows.training.command.interrupted import Interrupted
 from flows.training.machine.ranks import Agreement
 from flows.training.machine.slurm import is_slurm_job, requeue
@@ -70,6 +70,11 @@ class GracefulStop(Checkpoint):
     ) -> None:
         """Store at the end of an optimizer step if any rank was asked to stop; the step's metrics are logged later."""
         if may_store(trainer):
+            self._store_if_asked(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store if any rank was asked to stop. If each step is validated, there is no other moment."""
+        if may_store_after_validation(trainer):
             self._store_if_asked(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:

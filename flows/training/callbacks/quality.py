@@ -11,13 +11,12 @@ from flows.arguments import require_positive
 from flows.check_inputs import check_guidance, check_temperature
 from flows.image_flow import ImageFlow
 from flows.sampler import Sampler
-from flows.training.command.installed import check_installed
 from flows.training.given import on_device
 from flows.training.knobs import Knobs
 from flows.training.lit import LitFlow
 from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
-from flows.training.quality.distances import check_enough, distances
+from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features, classifier_of, describe_features, described_by, ready
 from flows.training.quality.samples import accuracy, class_frequencies, described_samples, in_levels_of
 
@@ -55,7 +54,7 @@ class Quality(L.Callback):
         every_n_validations: int = 1,
     ) -> None:
         require_positive(num_samples=num_samples, batch_size=batch_size, every_n_validations=every_n_validations)
-        check_installed("torch_fidelity", extra="quality")
+        check_installed("torch_fidelity")
         check_enough(num_samples, features.num_features, "samples")
         self.features = features
         self.num_samples = num_samples

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 def may_store(trainer: L.Trainer) -> bool:
@@ -16,6 +17,12 @@ def may_store(trainer: L.Trainer) -> bool:
     loop = trainer.fit_loop
     validates_next = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
     return not (loop._should_accumulate() or trainer.is_last_batch or validates_next)
+
+
+def may_store_after_validation(trainer: L.Trainer) -> bool:
+    """Return the same after a validation. At the end of an epoch, the callbacks of the epoch's end store."""
+    in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+    return in_fit and not (trainer.fit_loop._should_accumulate() or trainer.is_last_batch)
 
 
 class TimedCheckpoint(ModelCheckpoint):
@@ -40,3 +47,9 @@ class TimedCheckpoint(ModelCheckpoint):
         """Store if it is time."""
         if may_store(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store if it is time. If each step is validated, there is no other moment."""
+        super().on_validation_end(trainer, pl_module)
+        if may_store_after_validation(trainer):
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)

@@ -43,8 +43,11 @@ WHAT_TO_DO_WITHOUT_MEMORY = {
 }
 """What to do when memory is full, by command, because each command has other settings."""
 
-EXTRA = {"lightning", "torchmetrics", "torchvision"}
+EXTRA = {"lightning", "matplotlib", "torchmetrics", "torchvision"}
 """Packages that commands import late, so that a command without them fails only here, with an explanation."""
+
+OF_ANOTHER_RANK = r"gloo/transport|Gloo connect|NCCL (error|communicator)|(Work|ProcessGroup)(Gloo|NCCL)"
+"""What errors contain that are raised where ranks exchange data."""
 
 LIBRARIES = ("<", *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 """Beginnings of the names of files that belong neither to this project nor to its user."""
@@ -71,7 +74,7 @@ def explain(error: BaseException, command: str = "train") -> str:
             return _out_of_memory(text, command)
         case RuntimeError() if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
             return f"torch.compile failed: install a C++ compiler, or set compile=false ({text.partition('. ')[0]})"
-        case RuntimeError() if "gloo" in text or "NCCL" in text:
+        case RuntimeError() if type(error).__name__.startswith("Dist") or re.search(OF_ANOTHER_RANK, text):
             again = f"start again with {how_to_resume()}" if command == "train" else "then give the same command again"
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "

@@ -11,6 +11,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ValueError: if there is no such device on this machine.
     """
+    if name.partition(":")[0] == "mps":
+        raise ValueError(f"device {name!r} has no float64, which inverses need: use device=cpu or device=auto")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

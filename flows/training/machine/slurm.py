@@ -20,8 +20,8 @@ def is_slurm_job() -> bool:
 
 
 def is_slurm_task() -> bool:
-    """Return whether the ranks of a run are tasks that SLURM starts."""
-    return is_slurm_job() and "SLURM_NTASKS" in os.environ
+    """Return whether the ranks of a run are tasks that SLURM starts, and not processes of torchrun within one."""
+    return is_slurm_job() and "SLURM_NTASKS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def was_requeued() -> bool:
@@ -37,10 +37,10 @@ def check_tasks(trainer: L.Trainer) -> None:
     """
     if not is_slurm_task():
         return
-    tasks = int(os.environ["SLURM_NTASKS"])
-    if "SLURM_STEP_ID" not in os.environ and max(tasks, trainer.world_size) > 1:
+    tasks, devices = int(os.environ["SLURM_NTASKS"]), trainer.num_devices * trainer.num_nodes
+    if "SLURM_STEP_ID" not in os.environ and max(tasks, devices) > 1:
         raise ValueError("only srun starts all tasks of a job: write 'srun python train.py ...' into the batch script")
-    if tasks != trainer.world_size:
+    if tasks != devices:
         raise ValueError(
             f"SLURM started {tasks} tasks for {trainer.num_devices} devices on {trainer.num_nodes} nodes: give sbatch "
             f"--nodes={trainer.num_nodes} --ntasks-per-node={trainer.num_devices}, or set trainer=ddp and "

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import NamedTuple
 
 from torch import Tensor
-
-from flows.training.command.installed import check_installed
 
 KERNEL_SUBSET = 1000
 """Number of images in each subset over which the kernel distance is averaged, or all if there are fewer."""
@@ -39,7 +38,7 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
     """
     check_enough(len(samples), samples.shape[1], "samples")
     check_enough(len(real), real.shape[1], "real images")
-    check_installed("torch_fidelity", extra="quality")
+    check_installed("torch_fidelity")
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
@@ -58,6 +57,17 @@ def distances(samples: Tensor, real: Tensor) -> Distances:
         precision=neighbours["precision"],
         recall=neighbours["recall"],
     )
+
+
+def check_installed(*modules: str) -> None:
+    """Check that packages for measuring are installed, before the work begins.
+
+    Raises:
+        ModuleNotFoundError: if one is not; the message says how to install it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}: pip install -e '.[quality]'", name=module)
 
 
 def check_enough(count: int, num_features: int, of_what: str) -> None:

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flows.fingerprint import fingerprint
-from flows.training.command.installed import check_installed
 from flows.training.quality.classifier import ConvClassifier
+from flows.training.quality.distances import check_installed
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageData
@@ -134,7 +134,7 @@ class InceptionFeatures(nn.Module):
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        check_installed("torch_fidelity", extra="quality")
+        check_installed("torch_fidelity")
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
         told = None if weights is None else str(Path(weights).expanduser())

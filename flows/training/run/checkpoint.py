@@ -30,8 +30,9 @@ def newest_checkpoint(paths: Iterable[Path], before_step: int | None = None) -> 
     Args:
         paths: of checkpoints.
         before_step: if given, checkpoints with this many steps or more, or that cannot be read, are left out.
+            Checkpoints of weights only are left out in any case.
     """
-    steps = {path: _step(path) for path in paths}
+    steps = {path: _step(path) for path in paths if not _holds_weights_only(path)}
     for path in sorted(steps, key=lambda path: (steps[path], path.name == "last.ckpt"), reverse=True):
         if before_step is None or steps[path] < before_step:
             try:
@@ -49,6 +50,14 @@ def _step(path: Path) -> float:
         return peek(path)["global_step"]
     except (CheckpointError, KeyError, TypeError):
         return float("inf")
+
+
+def _holds_weights_only(path: Path) -> bool:
+    """Return whether a file can be read and has no state of an optimizer, from which a run could go on."""
+    try:
+        return path.suffix == ".safetensors" or "optimizer_states" not in peek(path)
+    except (CheckpointError, TypeError):
+        return False
 
 
 def checkpoint_to_resume(told: object) -> Path:
@@ -81,10 +90,10 @@ def check_resume(path: str | Path, flow: ImageFlow) -> None:
         CheckpointError: if the file does not load, or holds weights only or another model; the message says what
             differs.
     """
-    if Path(path).suffix == ".safetensors":
+    if _holds_weights_only(Path(path)):
         raise CheckpointError(
             f"{path} holds weights only, to sample from and to evaluate, and no run can go on from them: give a .ckpt "
-            "file of the run, from its folder checkpoints"
+            "file of the run, from its folder checkpoints, that holds the state of the optimizer, too"
         )
     there, _, _ = read_ckpt(path)
     keys, model = {**there, **flow.spec}, flow.spec.get("name", "")

@@ -67,7 +67,11 @@ def record_command(run_dir: Path, cfg: DictConfig) -> None:
 def find_runs(folder: Path) -> Iterator[Run]:
     """Read all runs in a folder, at any depth."""
     marks = sorted({*folder.rglob("summary.json"), *folder.rglob(".hydra"), *folder.rglob("config.yaml")})
-    places = {path.parent for path in marks if ".hydra" not in path.parent.parts and ".submitit" not in path.parts}
+    places = {
+        path.parent
+        for path in marks
+        if ".hydra" not in path.parent.parts and ".submitit" not in path.parts and not path.match("wandb/*/files/*")
+    }
     for place in sorted(places):
         yield read_run(place, str(place.relative_to(folder)) if place != folder else folder.absolute().name)
 

@@ -25,7 +25,8 @@ def asks_for_more(config: dict[str, Any], run_dir: Path) -> bool:
     changed = changed_since(config, run_dir)
     if is_sweep():
         return bool(changed)
-    idle = [difference for difference in changed if difference.effect is Effect.OBEYED]
+    no_work = {Effect.OBEYED} if config["test"] else {Effect.OBEYED, Effect.TEST}
+    idle = [difference for difference in changed if difference.effect in no_work]
     if idle and len(idle) == len(changed):
         log.warning("%s is complete, which these settings do not change: %s", run_dir, ", ".join(map(str, idle)))
     return len(idle) < len(changed)

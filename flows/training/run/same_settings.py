@@ -64,6 +64,7 @@ EFFECTS = {
     "training.eval_seed": Effect.REFUSED,
     "training.num_val_draws": Effect.REFUSED,
     "training.num_init_images": Effect.REFUSED,
+    "training.label_dropout": Effect.REFUSED,
     "training.on_nonfinite": Effect.TRAINING,
     "training.*": Effect.OBEYED,
     "compile": Effect.OBEYED,
@@ -133,9 +134,11 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
 def unset(key: str, config: dict[str, Any]) -> Any:
     """Return what a setting meant before it existed: the default of what is built from its group, None if unknown."""
     *groups, name = key.split(".")
-    node = config
+    node: Any = config
     for group in groups:
-        node = node.get(group) or {}
+        node = node.get(group) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        return None
     if node.get("_target_") == "flows.build":
         return default(str(node.get("name")), name)
     try:

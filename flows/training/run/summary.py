@@ -26,13 +26,12 @@ OF_A_PART = (
     "first_step",
     "changed_settings",
     "steps",
-    "val_bits_per_dim",
-    "val_fd",
-    "test_bits_per_dim",
-    "test_standard_error",
     "git_commit",
 )
-"""What is kept of one part of a run when the next part begins."""
+"""What is kept of one part of a run when the next part begins, beside its results."""
+
+RESULTS = ("val_", "test_")
+"""How the names of results begin."""
 
 
 class RunSummary:
@@ -57,7 +56,7 @@ class RunSummary:
         self._start = time.perf_counter()
         self.facts: dict[str, Any] = {"status": "running", **facts, **environment()}
         if before:
-            part = {key: before[key] for key in OF_A_PART if key in before}
+            part = {key: value for key, value in before.items() if key in OF_A_PART or key.startswith(RESULTS)}
             self.facts["earlier_parts"] = [*before.get("earlier_parts", []), part]
 
     def begin(self) -> None:

@@ -158,3 +158,9 @@ def test_files_that_hold_no_whole_stream_are_refused(stream: tuple[Path, ImageFl
             read_stream(tmp_path / "broken.flow", flow)
     with pytest.raises(ValueError, match="coded by another flow: give the flow that coded them"):
         read_stream(path, make({**GLOW, "num_steps": 1}))
+
+
+def test_images_on_another_device_are_refused() -> None:
+    flow = make(GLOW)
+    with pytest.raises(ValueError, match="images are on meta, and the flow is on cpu"):
+        ImageCodec(flow).encode(images_for(flow).to("meta"))

@@ -112,9 +112,11 @@ def test_latents_come_back_from_a_file(flow: ImageFlow, zs: list[Tensor], tmp_pa
     assert all(map(torch.equal, again, zs)) and names == ["a", "b", "c", "d"]
     with pytest.raises(ValueError, match="holds the latents of another flow"):
         load_latents(tmp_path / "z.npz", make(top_prior="position"))
+    with pytest.raises(ValueError, match="holds the latents of another flow"):
+        load_latents(tmp_path / "z.npz", flows.build("glow", image_shape=(3, 8, 8), **{**SETTINGS, "num_levels": 3}))
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", None])
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\3\4 cut off", b"\x93NUMPY", None])
 def test_files_that_are_none_are_named(flow: ImageFlow, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "file"
     if content is None:

@@ -271,3 +271,22 @@ def test_drift_is_logged_and_a_warning_says_where_it_comes_from(
     (message,) = [record.getMessage() for record in caplog.records if "rebuilt" in record.getMessage()]
     assert "after step 1 inputs are rebuilt with an error of" in message
     assert "input worst is multiscale.levels." in message
+
+
+@pytest.mark.parametrize("spec", [{"num_steps": 2}, {"num_steps": 2, "permutation": "random"}], ids=str)
+def test_parameters_that_changed_before_the_way_back_are_refused(spec: dict[str, object]) -> None:
+    flow = built(True, name="glow", **spec)
+    value = loss(flow)
+    with torch.no_grad():
+        next(iter(flow.multiscale.levels[-1].parameters())).add_(1)
+    with pytest.raises(ValueError, match="the parameters have changed since the forward pass"):
+        value.backward()
+
+
+def test_parameters_of_a_functional_call_are_refused_outside_of_it() -> None:
+    flow = built(True, name="glow", num_steps=2)
+    others = {name: parameter.detach().clone().requires_grad_() for name, parameter in flow.named_parameters()}
+    images = torch.randint(0, 256, (3, 2, 8, 8), dtype=torch.uint8)
+    value = torch.func.functional_call(flow, others, (images,)).sum()
+    with pytest.raises(ValueError, match=r"within torch.func.functional_call"):
+        value.backward()

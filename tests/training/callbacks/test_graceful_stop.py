@@ -21,8 +21,8 @@ THREE_EPOCHS = [*TINY, "trainer.max_epochs=3", "data.batch_size=32"]
 """Forty steps each."""
 
 
-def start_and_wait_for_steps(folder: Path) -> Script:
-    script = Script(folder, "train.py", *THREE_EPOCHS, "run_id=mine")
+def start_and_wait_for_steps(folder: Path, *arguments: str) -> Script:
+    script = Script(folder, "train.py", *THREE_EPOCHS, "run_id=mine", *arguments)
     metrics = folder / "outputs/mine/metrics.csv"
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
         assert script.process.is_alive(), script.wait()
@@ -73,6 +73,43 @@ def test_a_run_interrupted_at_the_end_of_an_epoch_goes_on_to_the_same_end(
     assert f"interrupted after step {step}, which is stored" in stopped.stderr
     assert run_script(tmp_path, "train.py", *THREE_EPOCHS, "run_id=mine", "resume=auto").exit_code == 0
     assert_same_run(uninterrupted, tmp_path / "outputs/mine")
+
+
+def test_a_signal_to_all_processes_leaves_the_workers_until_the_step_is_stored(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    script = start_and_wait_for_steps(tmp_path, "data.num_workers=2")
+    pid = script.process.pid
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(workers) >= 2
+    for process in (*map(int, workers), pid):
+        os.kill(process, signal.SIGTERM)
+    stopped = script.wait()
+    assert stopped.exit_code == 130 and "which is stored in" in stopped.stderr, stopped.stderr
+    again = run_script(tmp_path, "train.py", *THREE_EPOCHS, "data.num_workers=2", "run_id=mine", "resume=auto")
+    assert again.exit_code == 0
+    assert_same_run(uninterrupted, tmp_path / "outputs/mine")
+
+
+EACH_VALIDATED = [*TINY, "trainer.max_epochs=1", "data.batch_size=256", "trainer.val_check_interval=1"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_that_validates_each_step_stops_after_a_validation(accumulate: int, tmp_path: Path) -> None:
+    settings = [*EACH_VALIDATED, f"trainer.accumulate_grad_batches={accumulate}", "run_id=mine"]
+    assert run_script(tmp_path / "whole", "train.py", *settings).exit_code == 0
+    ask = f"+callbacks.ask={{_target_: tests.support.callbacks.Signal, step: 2, number: {signal.SIGTERM.value}}}"
+    stopped = run_script(tmp_path / "parts", "train.py", *settings, ask)
+    assert stopped.exit_code == 130 and "interrupted after step 2, which is stored" in stopped.stderr
+    assert run_script(tmp_path / "parts", "train.py", *settings, "resume=auto").exit_code == 0
+    assert_same_run(tmp_path / "whole/outputs/mine", tmp_path / "parts/outputs/mine")
+
+
+def test_a_run_that_validates_each_step_is_stored_by_the_clock(tmp_path: Path) -> None:
+    often = "callbacks.last_minutes.train_time_interval.minutes=1e-9"
+    crash = "+callbacks.crash={_target_: tests.support.callbacks.CrashInValidation, step: 4}"
+    assert run_script(tmp_path, "train.py", *EACH_VALIDATED, often, "run_id=mine", crash).exit_code == 1
+    assert torch.load(tmp_path / "outputs/mine/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
 
 
 LATE_WARNING = """

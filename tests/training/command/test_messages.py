@@ -168,6 +168,12 @@ def test_another_process_that_died_is_told_in_the_words_of_the_command() -> None
         assert "then give the same command again" in explain(error, command) and "resume" not in explain(error, command)
 
 
+@pytest.mark.parametrize("name", ["gloo_test", "NCCL_1"])
+def test_a_folder_of_such_a_name_is_no_rank_that_died(name: str) -> None:
+    text = f"outputs/{name} is in use by another run: wait for its end, or give another run_id"
+    assert explain(RuntimeError(text)) == text
+
+
 @pytest.mark.parametrize("command", WHAT_TO_DO_WITHOUT_MEMORY)
 def test_out_of_memory_names_settings_of_the_command(command: str) -> None:
     sentence = explain(MemoryError("tried to allocate 3 GiB"), command)

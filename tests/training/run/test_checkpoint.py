@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import flows
+from flows.bijections.actnorm import ActNorm
 from flows.training import (
     CheckpointError,
     Provenance,
@@ -35,6 +36,14 @@ def test_a_shared_file_is_the_whole_function(permutation: str, tmp_path: Path) -
     loaded = load_flow(tmp_path / "flow.safetensors")
     assert loaded.spec == flow.spec and not loaded.training
     assert torch.equal(loaded.sample([0, 1]), flow.sample([0, 1]))
+
+
+def test_a_flow_that_has_a_layer_twice_is_stored(tmp_path: Path) -> None:
+    flow = small_flow()
+    first, second = (module for module in flow.modules() if isinstance(module, ActNorm) and len(module.bias) == 4)
+    first.bias = second.bias
+    save_flow(flow, tmp_path / "flow.safetensors")
+    assert torch.equal(load_flow(tmp_path / "flow.safetensors").sample([0, 1]), flow.eval().sample([0, 1]))
 
 
 class Malicious:

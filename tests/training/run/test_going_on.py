@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from flows.training import LitFlow, find_resume, load_flow, peek, read_summary
+from flows.training import CheckpointError, LitFlow, find_resume, load_flow, peek, read_summary
 from flows.training.run.going_on import starting_point
 from tests.support.run import run_training
 from tests.support.same_run import equal, read_metrics
@@ -132,6 +132,40 @@ def test_a_finished_run_is_tested_when_that_is_asked_for_later(begun: Any, tmp_p
     summary = read_summary(tmp_path / "mine/summary.json")
     assert summary["test_images"] == 297 and summary["steps"] == 5
     assert summary["val_bits_per_dim"] == read_summary(begun() / "summary.json")["val_bits_per_dim"]
+
+
+@pytest.mark.parametrize("more", [[], ["training.num_test_draws=9"]])
+def test_a_tested_run_keeps_its_test_when_none_is_asked_for(more: list[str], begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", "test=true", "resume=auto")
+    before = (tmp_path / "mine/summary.json").read_bytes()
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", *more, "resume=auto")
+    assert (tmp_path / "mine/summary.json").read_bytes() == before
+
+
+def test_checkpoints_of_weights_only_are_passed_over(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    newest = tmp_path / "mine/checkpoints/last.ckpt"
+    checkpoint = torch.load(newest, weights_only=True)
+    for key in ("optimizer_states", "lr_schedulers"):
+        del checkpoint[key]
+    torch.save({**checkpoint, "global_step": 99}, tmp_path / "mine/checkpoints/weights.ckpt")
+    assert find_resume(tmp_path / "mine") == newest
+    resume = f"resume={tmp_path}/mine/checkpoints/weights.ckpt"
+    with pytest.raises(CheckpointError, match=r"weights.ckpt holds weights only.* give a .ckpt file of the run"):
+        run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=2", resume)
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=2", "resume=auto")
+    assert read_summary(tmp_path / "mine/summary.json")["steps"] == 10
+
+
+def test_results_of_earlier_parts_are_kept(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=1", "test=true", "resume=auto")
+    before = read_summary(tmp_path / "mine/summary.json")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=2", "resume=auto")
+    kept = read_summary(tmp_path / "mine/summary.json")["earlier_parts"][-1]
+    results = {key: value for key, value in before.items() if key.startswith(("val_", "test_"))}
+    assert {"val_bits_per_dim", "test_bits_per_dim", "test_draws"} <= results.keys() and results.items() <= kept.items()
 
 
 def test_a_checkpoint_of_before_settings_were_stored_is_compared_with_the_config_beside_it(

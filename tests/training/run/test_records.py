@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from flows.training import load_flow, read_run, read_summary
+from flows.training import find_runs, load_flow, read_run, read_summary
 from flows.training.command.names import as_text
 from tests.support.command_line import Script, run_script
 from tests.support.run import run_training
@@ -138,6 +138,14 @@ def test_runs_that_start_at_the_same_moment_have_folders_of_their_own(tmp_path: 
         assert f"seed={read_summary(run / 'summary.json')['seed']}" in told(run)
 
 
+def test_files_of_wandb_are_no_runs(tmp_path: Path) -> None:
+    for run in ("mine", "wandb"):
+        (tmp_path / run / "wandb/run-1-abc/files").mkdir(parents=True)
+        (tmp_path / run / "wandb/run-1-abc/files/config.yaml").write_text("lr: {value: 1}")
+        (tmp_path / run / "summary.json").write_text('{"status": "completed"}')
+    assert [run.name for run in find_runs(tmp_path)] == ["mine", "wandb"]
+
+
 @pytest.mark.parametrize(
     ("argument", "taken"),
     [
@@ -146,11 +154,23 @@ def test_runs_that_start_at_the_same_moment_have_folders_of_their_own(tmp_path: 
         ("ckpt=true", "ckpt='true'"),
         ("run_id=null", "run_id='null'"),
         ("out=-1.50", "out='-1.50'"),
+        ("stream=2024_11_25", "stream='2024_11_25'"),
+        ("images=3", "images='3'"),
+        ("background=1e3", "background='1e3'"),
         ("data.source.root=2019", "data.source.root='2019'"),
         ("hydra.run.dir=1_0", "hydra.run.dir='1_0'"),
         *(
             (same, same)
-            for same in ("run_id=007", "run_id='12'", "resume=null", "optimizer.lr=1e3", "run_id=1,2", "-m")
+            for same in (
+                "run_id=007",
+                "run_id='12'",
+                "resume=null",
+                "images=[3,4]",
+                "extra=null",
+                "optimizer.lr=1e3",
+                "run_id=1,2",
+                "-m",
+            )
         ),
     ],
 )

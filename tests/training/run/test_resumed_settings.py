@@ -11,7 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from flows.training import read_summary
-from flows.training.run.same_settings import Difference, Effect
+from flows.training.run.same_settings import Difference, Effect, differences
 from tests.support.run import CONF, run_training
 from tests.support.same_run import read_metrics
 
@@ -119,6 +119,15 @@ def test_what_cannot_be_obeyed_is_refused_and_leaves_no_trace(name: str, begun: 
     key = REFUSED[name][-1].lstrip("+").partition("=")[0]
     assert key.split(".")[-1] in str(error.value) or name in WITHOUT_KEY
     assert content(begun(optimizer)) == before
+
+
+def test_a_group_that_became_a_text_is_compared() -> None:
+    before = {"trainer": {"profiler": {"_target_": "a.B", "dirpath": "c"}}, "data": {"source": {"_target_": "data.D"}}}
+    now = {"trainer": {"profiler": "simple"}, "data": {"source": "generated"}}
+    found = {one.key: one.effect for one in differences(before, now)}
+    assert found["trainer.profiler"] == found["trainer.profiler._target_"] == Effect.OBEYED
+    assert found["data.source"] == found["data.source._target_"] == Effect.REFUSED
+    assert {one.key for one in differences(now, before)} == {*found}
 
 
 OBEYED = [
