@@ -1,5 +1,6 @@
 """Processes that load images."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,13 +20,14 @@ def outlive_signals(worker: int) -> None:
     """
     for number in FOR_THE_MAIN_PROCESS:
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    parent = multiprocessing.parent_process()
+    if parent is not None and hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent.pid,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent sends SIGTERM."""
+def _end_with(parent: int | None) -> None:
+    """End this process when the process that started it sends SIGTERM."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)

@@ -75,13 +75,13 @@ class Tape:
         self.bijections = bijections
         self.layers = layers
         self.note_drift = note_drift
-        self.versions = self._versions()
+        self.versions = None if torch.compiler.is_compiling() else self._versions()
         self.matrices: dict[Bijection, tuple[WeightAndBias, WeightAndBias]] = {}
         self.gradients: dict[Bijection, WeightAndBias] = {}
 
     def check_parameters(self) -> None:
         """Raise ValueError if the parameters are not those of the forward pass, from which the gradients would be."""
-        if self._versions() != self.versions:
+        if self.versions is not None and self._versions() != self.versions:
             raise ValueError(
                 "the parameters have changed since the forward pass, and memory-flat training needs them again: go "
                 "back before an optimizer steps and within torch.func.functional_call, or compute the loss inside "
@@ -90,8 +90,6 @@ class Tape:
 
     def _versions(self) -> list[tuple[int, int]]:
         """Return which parameters there are, and how often each one was changed."""
-        if torch.compiler.is_compiling():
-            return []
         parameters = joined.from_iterable(bijection.parameters() for bijection in self.bijections)
         return [(id(parameter), parameter._version) for parameter in parameters]
 

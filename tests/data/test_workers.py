@@ -13,12 +13,16 @@ from data import Digits, ImageData
 NUM_WORKERS = 2
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
-def test_workers_outlive_a_signal_to_all_processes(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("SIGINT", "fork"), ("SIGTERM", "fork"), ("SIGUSR1", "fork"), ("SIGTERM", "forkserver")],
+)
+def test_workers_outlive_a_signal_to_all_processes(name: str, method: str) -> None:
     images = ImageData(source=Digits(), image_shape=(1, 8, 8), batch_size=16, num_val=100, num_workers=NUM_WORKERS)
     images.prepare_data()
     images.setup()
     loader = images.train_dataloader()
+    loader.multiprocessing_context = method
     batches = iter(loader)
     served = [next(batches).index for _ in range(NUM_WORKERS)]  # each worker has begun
     workers = loader._iterator._workers  # type: ignore[union-attr]

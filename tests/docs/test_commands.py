@@ -199,6 +199,7 @@ def run(command: list[str]) -> None:
 def test_they_run_in_the_order_in_which_a_reader_meets_them(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(score, "check_split", lambda *_: None)  # there are fewer images here than the flow's run had
     clothes = tuple(datasets.FashionMNIST.classes)
     for source, of in (
         (data.FashionMNIST, ((1, 28, 28), clothes)),

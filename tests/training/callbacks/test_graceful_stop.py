@@ -30,6 +30,12 @@ def start_and_wait_for_steps(folder: Path, *arguments: str) -> Script:
     return script
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have started."""
+    shown = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid="], capture_output=True, text=True).stdout
+    return [one for child in map(int, shown.split()) for one in (*descendants(child), child)]
+
+
 def interrupt(folder: Path, number: int) -> Result:
     script = start_and_wait_for_steps(folder)
     assert script.process.pid is not None
@@ -79,11 +85,11 @@ def test_a_signal_to_all_processes_leaves_the_workers_until_the_step_is_stored(
     tmp_path: Path, uninterrupted: Path
 ) -> None:
     script = start_and_wait_for_steps(tmp_path, "data.num_workers=2")
-    pid = script.process.pid
-    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert len(workers) >= 2
-    for process in (*map(int, workers), pid):
-        os.kill(process, signal.SIGTERM)
+    assert script.process.pid is not None
+    processes = descendants(script.process.pid)
+    assert len(processes) >= 2
+    for pid in (*processes, script.process.pid):
+        os.kill(pid, signal.SIGTERM)
     stopped = script.wait()
     assert stopped.exit_code == 130 and "which is stored in" in stopped.stderr, stopped.stderr
     again = run_script(tmp_path, "train.py", *THREE_EPOCHS, "data.num_workers=2", "run_id=mine", "resume=auto")
@@ -91,12 +97,20 @@ def test_a_signal_to_all_processes_leaves_the_workers_until_the_step_is_stored(
     assert_same_run(uninterrupted, tmp_path / "outputs/mine")
 
 
-EACH_VALIDATED = [*TINY, "trainer.max_epochs=1", "data.batch_size=256", "trainer.val_check_interval=1"]
+EACH_VALIDATED = [
+    *TINY,
+    "trainer.max_epochs=1",
+    "data.batch_size=128",
+    "trainer.val_check_interval=1",
+    "trainer.log_every_n_steps=1",
+]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_that_validates_each_step_stops_after_a_validation(accumulate: int, tmp_path: Path) -> None:
     settings = [*EACH_VALIDATED, f"trainer.accumulate_grad_batches={accumulate}", "run_id=mine"]
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
     assert run_script(tmp_path / "whole", "train.py", *settings).exit_code == 0
     ask = f"+callbacks.ask={{_target_: tests.support.callbacks.Signal, step: 2, number: {signal.SIGTERM.value}}}"
     stopped = run_script(tmp_path / "parts", "train.py", *settings, ask)
