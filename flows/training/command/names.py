@@ -24,7 +24,6 @@ NAMES_OR_NULL = {
     "init_from",
     "out",
     "condition",
-    "images",
     "extra",
     "background",
     "per_image",
