@@ -19,6 +19,7 @@ from torchvision import datasets
 import data
 import sample
 import train
+from flows.training.command.names import as_text
 from scripts import (
     augment,
     bench,
@@ -188,7 +189,7 @@ def run(command: list[str]) -> None:
     elif script == "scripts/edit/make_attribute.py" and "data" in given:
         extra = [*extra, "data.num_val=70"]
     with initialize_config_dir(CONF, version_base="1.3"):
-        cfg = compose(config, [*score.with_group(overrides), *extra])
+        cfg = compose(config, [*map(as_text, score.with_group(overrides)), *extra])
     if script == "train.py":
         Path(cfg.run_dir).mkdir(parents=True, exist_ok=True)
     main(cfg)
