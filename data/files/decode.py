@@ -78,28 +78,7 @@ def decode(
         OSError: if the disk or the network fails.
     """
     channels, height, width = image_shape
-    name = printable(path)
-    if not os.path.isfile(path):
-        what = "no file" if os.path.exists(path) else "a link to nothing" if path.is_symlink() else "gone"
-        raise NotAnImageError(f"{name} is {what}")
-    if path.stat().st_size == 0:
-        raise NotAnImageError(f"{name} is empty")
-    try:
-        image = read_image(path, lambda image: flatten(upright(image), MODES[channels]), max_pixels)
-    except PermissionError as error:
-        raise NotAnImageError(f"{name} may not be read: change its permissions") from error
-    except NotAnImageError as error:
-        raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
-            f"({error})"
-        ) from error
-    except Exception as error:  # decoders raise errors of any kind
-        if is_fault_of_the_machine(error):
-            raise
-        reason = printable(str(error) or type(error).__name__).rstrip(".")
-        raise ValueError(f"{name} cannot be decoded: {reason}") from error
+    image = read_image(path, lambda image: flatten(upright(image), MODES[channels]), max_pixels)
     if crop is not None:
         check_size(path, image, crop, crop)
         left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -122,7 +101,9 @@ def original(path: Path) -> Original:
     """Return what an image file holds that `decode` reads.
 
     Raises:
-        Exception: of any kind, if the image cannot be decoded.
+        NotAnImageError: (a ValueError) if no decoder opens the file; the message names the file.
+        ValueError: if the image cannot be decoded; the message names the file.
+        OSError: if the disk or the network fails.
     """
 
     def look(image: ImageFile) -> Original:
@@ -136,9 +117,36 @@ def read_image(path: Path, take: Callable[[ImageFile], Taken], max_pixels: int |
     """Return what is taken from an image file, even if its metadata are damaged.
 
     Raises:
-        NotAnImageError: if no decoder opens the file.
-        Exception: of any kind, if the image cannot be decoded.
+        NotAnImageError: (a ValueError) if no decoder opens the file; the message names the file.
+        ValueError: if the image cannot be decoded; the message names the file.
+        OSError: if the disk or the network fails.
     """
+    name = printable(path)
+    if not os.path.isfile(path):
+        what = "no file" if os.path.exists(path) else "a link to nothing" if path.is_symlink() else "gone"
+        raise NotAnImageError(f"{name} is {what}")
+    if path.stat().st_size == 0:
+        raise NotAnImageError(f"{name} is empty")
+    try:
+        return _read(path, take, max_pixels)
+    except PermissionError as error:
+        raise NotAnImageError(f"{name} may not be read: change its permissions") from error
+    except NotAnImageError as error:
+        raise NotAnImageError(f"{name} {printable(str(error)).rstrip('.')}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name} has more pixels than Pillow reads of a file of this kind, whatever max_pixels is: save it as PNG "
+            f"({error})"
+        ) from error
+    except Exception as error:  # decoders raise errors of any kind
+        if is_fault_of_the_machine(error):
+            raise
+        reason = printable(str(error) or type(error).__name__).rstrip(".")
+        raise ValueError(f"{name} cannot be decoded: {reason}") from error
+
+
+def _read(path: Path, take: Callable[[ImageFile], Taken], max_pixels: int | None) -> Taken:
+    """Do the same, with errors of any kind, which do not name the file."""
     if QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 

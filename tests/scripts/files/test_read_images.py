@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from data.files.decode import original
 from scripts.files.read_images import read_images
 from tests.support.images import save
 
@@ -49,3 +50,11 @@ def test_an_image_with_damaged_metadata_is_read(tmp_path: Path) -> None:
         Image.open(tmp_path / "a.png")
     images, _ = read_images(str(tmp_path / "a.png"), (1, 8, 8))
     assert torch.equal(images, torch.full((1, 1, 8, 8), 7, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n cut off"])
+def test_what_is_no_image_is_named_by_all_that_look_at_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    for look in (lambda: read_images(str(tmp_path), (3, 8, 8)), lambda: original(tmp_path / "a.png")):
+        with pytest.raises(ValueError, match=r"a\.png "):
+            look()
