@@ -4,6 +4,7 @@ Examples:
     python scripts/bench.py benchmarks                                         # everything: about 20 minutes
     python scripts/bench.py benchmarks --shapes 1x28x28 --rounds 3 --no-growth
     python scripts/bench.py benchmarks --compile --no-growth                   # and what torch.compile gains
+    python scripts/bench.py benchmarks --works "sampling 1" --no-growth        # only one of the works
 
 All contestants have the same levels, steps and networks of couplings, and the same number of parameters to 2%.
 FrEIA has fixed rotations in place of 1x1 convolutions; these are counted as parameters, too. nflows and FrEIA have
@@ -42,7 +43,7 @@ from scripts.benchmark.contestants import contestants
 from scripts.benchmark.growth import measure_growth, plot_growth
 from scripts.benchmark.memory import fail_rather_than_be_killed
 from scripts.benchmark.report import growth_table, markdown, tables
-from scripts.benchmark.work import SHAPES
+from scripts.benchmark.work import SHAPES, WORKS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rounds=told.rounds,
                 seconds=told.seconds,
                 device=device,
+                works=told.works,
                 compile=told.compile,
                 tell=status.update,
             )
@@ -97,6 +99,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="for the results")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="(default: all)")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="(default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="how often each work is timed (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="about how long each time (default: 0.5)")
     parser.add_argument("--no-growth", dest="growth", action="store_false", help="leave out the growth with size")

@@ -177,15 +177,16 @@ def inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[WeightAndBias]:
 
 def with_inverses(layers: Sequence[ChannelLinear], z: Tensor) -> list[tuple[WeightAndBias, WeightAndBias]]:
     """Return for each layer the pair of what `affines` and `inverses` return for it."""
+    return together(layers, z, pairs)
 
-    def compute(alike: list[ChannelLinear]) -> Iterable[tuple[WeightAndBias, WeightAndBias]]:
-        weights, biases = alike[0].affine(alike)
-        inverted = torch.linalg.inv(weights.double())
-        offsets = -(inverted @ biases.double()[..., None])[..., 0]
-        there, back = zip(weights, biases, strict=True), zip(inverted.to(weights), offsets.to(weights), strict=True)
-        return zip(there, back, strict=True)
 
-    return together(layers, z, compute)
+def pairs(alike: Sequence[ChannelLinear]) -> Iterable[tuple[WeightAndBias, WeightAndBias]]:
+    """Do the same for layers of one kind."""
+    weights, biases = alike[0].affine(alike)
+    inverted = torch.linalg.inv(weights.double())
+    offsets = -(inverted @ biases.double()[..., None])[..., 0]
+    there, back = zip(weights, biases, strict=True), zip(inverted.to(weights), offsets.to(weights), strict=True)
+    return zip(there, back, strict=True)
 
 
 Computed = TypeVar("Computed")

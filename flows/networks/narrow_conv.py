@@ -76,8 +76,7 @@ def may_be_products(x: Tensor, kernel: Tensor) -> bool:
 
 def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
     """Return whether products of matrices take less time for a convolution between so many channels."""
-    enough = num_pixels(x) >= LEAST_PIXELS
-    return few <= FEW and many >= MANY and enough and may_be_products(x, kernel)
+    return few <= FEW and many >= MANY and num_pixels(x) >= LEAST_PIXELS and may_be_products(x, kernel)
 
 
 def gradients_are_products(x: Tensor, kernel: Tensor) -> bool:
@@ -85,9 +84,11 @@ def gradients_are_products(x: Tensor, kernel: Tensor) -> bool:
     out_channels, in_channels, *_ = kernel.shape
     if is_narrow(x, kernel, few=out_channels, many=in_channels):
         return True
+    if has_avx512():
+        return False
     many_inputs = in_channels >= max(MANY_FOR_GRADIENTS, MANY_TIMES * out_channels)
     few_pixels = num_pixels(x) <= FEW_PIXELS and in_channels >= max(MANY, out_channels)
-    return (many_inputs or few_pixels) and may_be_products(x, kernel) and not has_avx512()
+    return (many_inputs or few_pixels) and may_be_products(x, kernel)
 
 
 @cache

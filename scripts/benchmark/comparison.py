@@ -37,14 +37,15 @@ class Contestant:
         images: Tensor,
         thread_counts: Sequence[int],
         seconds: float,
+        works: Sequence[str],
         compile: bool = False,
     ) -> "Contestant":
         """Build the models, and find the settings that suit each work best. What is compiled is in channels_last."""
         suitable = ("channels_last",) if compile else ("contiguous", "channels_last")
         forms = {form: built(builder, shape, images, form) for form in suitable}
         entries = {}
-        for work, make in WORKS.items():
-            candidates = {form: make(flow, images, compile) for form, flow in forms.items()}
+        for work in works:
+            candidates = {form: WORKS[work](flow, images, compile) for form, flow in forms.items()}
             entries[work] = best_entry(candidates, thread_counts, seconds, images.device)
         return cls(forms, entries)
 
@@ -69,6 +70,7 @@ def compare(
     rounds: int,
     seconds: float,
     device: torch.device,
+    works: Sequence[str],
     compile: bool = False,
     tell: Callable[[str], object],
 ) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def compare(
         rounds: how often each work is timed.
         seconds: about how long one timing takes.
         device: where the models run.
+        works: what is timed, keys of `WORKS`.
         compile: whether all contestants run compiled, too.
         tell: is called with a text that says what is being done.
     """
@@ -94,7 +97,7 @@ def compare(
     for contestant, builder in builders.items():
         tell(f"{name}: {contestant}")
         try:
-            contestants[contestant] = Contestant.prepare(builder, shape, images, thread_counts, seconds)
+            contestants[contestant] = Contestant.prepare(builder, shape, images, thread_counts, seconds, works)
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -107,11 +110,11 @@ def compare(
         threads = thread_counts[-1:]
         builder = builders[contestant]
         try:
-            faster[compiled(contestant)] = Contestant.prepare(builder, shape, images, threads, seconds, True)
+            faster[compiled(contestant)] = Contestant.prepare(builder, shape, images, threads, seconds, works, True)
         except Exception as error:
             facts[compiled(contestant)] = {"failed": reason(error, shape)}
     times = {}
-    for work in WORKS:
+    for work in works:
         entries = {contestant: prepared.entries[work] for contestant, prepared in (contestants | faster).items()}
         if work == "training step" and OURS in contestants:
             forms = contestants[OURS].forms

@@ -92,7 +92,7 @@ def fact_table(result: dict[str, Any]) -> list[list[str]]:
                 f"{facts['peak_bytes'] / 2**20:.1f}",
                 f"{facts['first_step_seconds']:.2f}",
                 f"{facts['reconstruction_error']:.1e}",
-                result["times"]["training step"][name]["setting"],
+                result["times"]["training step"][name]["setting"] if "training step" in result["times"] else "",
             ]
         )
     return rows

@@ -138,10 +138,10 @@ def test_everything_is_measured_and_written(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
 def test_libraries_and_their_equals_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "first_step", lambda *args: 1.0)
-    monkeypatch.setattr(comparison, "WORKS", {name: WORKS[name] for name in ("training step", "sampling 1")})
     builders = {name: contestants.contestants()[name] for name in ("FrEIA", as_peer("FrEIA"))}
     options: dict[str, Any] = {"rounds": 2, "seconds": 0.001, "device": CPU, "tell": lambda text: None}
-    result = comparison.compare("tiny", TINY, builders, compile=True, **options)
+    works = ["training step", "sampling 1"]
+    result = comparison.compare("tiny", TINY, builders, works=works, compile=True, **options)
     rows = equal_work_table(result)
     ways = ["eager", "compiled", "compiled against eager"]
     assert [row[:2] for row in rows[1:]] == [[f"{work}, {way}", "FrEIA"] for work in result["times"] for way in ways]
@@ -155,7 +155,9 @@ def test_a_contestant_out_of_memory_is_reported_and_the_others_go_on(monkeypatch
     monkeypatch.setattr(comparison, "first_step", lambda *args: 1.0)
     builders = {OURS: contestants.our_glow, "large": too_large}
     told: list[str] = []
-    result = comparison.compare("tiny", TINY, builders, rounds=2, seconds=0.001, device=CPU, tell=told.append)
+    result = comparison.compare(
+        "tiny", TINY, builders, rounds=2, seconds=0.001, device=CPU, works=[*WORKS], tell=told.append
+    )
     assert result["contestants"]["large"] == {"failed": f"out of memory at {TINY}"}
     assert "large" not in result["times"]["training step"] and OURS in result["times"]["training step"]
 
@@ -254,6 +256,16 @@ def test_a_missing_compiler_is_told_before_anything_is_timed(monkeypatch: pytest
     with pytest.raises(SystemExit, match=r"error: --compile needs a C\+\+ compiler, and there is none: install g\+\+"):
         bench.main([str(tmp_path / "folder"), *QUICK, "--no-growth", "--compile"])
     assert not (tmp_path / "folder").exists()
+
+
+def test_only_the_works_that_are_asked_for_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "1x28x28", replace(SHAPES["1x28x28"], num_steps=1, hidden_channels=4, batch_size=2))
+    monkeypatch.setattr(bench, "fail_rather_than_be_killed", lambda: None)
+    monkeypatch.setattr(comparison, "first_step", lambda *args: 1.0)
+    bench.main([str(tmp_path), *QUICK, "--no-growth", "--works", "sampling 1"])
+    (result,) = json.loads((tmp_path / "bench.json").read_text())["shapes"]
+    assert list(result["times"]) == ["sampling 1"]
+    assert "| training step |" not in (tmp_path / "bench.md").read_text()
 
 
 def test_a_spread_takes_two_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
