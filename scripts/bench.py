@@ -4,13 +4,16 @@ Examples:
     python scripts/bench.py benchmarks                                         # everything: about 20 minutes
     python scripts/bench.py benchmarks --shapes 1x28x28 --rounds 3 --no-growth
     python scripts/bench.py benchmarks --compile --no-growth                   # and what torch.compile gains
-    python scripts/bench.py benchmarks --works "sampling 1" --no-growth        # only one of the works
+    python scripts/bench.py benchmarks --works "sampling 1" --no-growth        # only one work is timed
+    python scripts/bench.py benchmarks --shapes                                # only how time and memory grow
 
 All contestants have the same levels, steps and networks of couplings, and the same number of parameters to 2%.
 FrEIA has fixed rotations in place of 1x1 convolutions; these are counted as parameters, too. nflows and FrEIA have
 standard normal priors. normflows has a mean and a width for each entry of the latents; these are not counted.
 So this project does more work than FrEIA. The table of equal work compares each library with this project's parts in
-its own arrangement: with its rotations or 1x1 convolutions, its priors and plain networks.
+its own arrangement: with its rotations or 1x1 convolutions, its priors and plain networks. When images are drawn, the
+libraries also compute log-determinants, and normflows inverts its 1x1 convolutions for each batch. This project does
+not: its sampler inverts them once.
 Each contestant runs in the memory format and with the number of threads that suit it best; compiled, and in the growth,
 in channels_last with all threads. The contestants take turns in each round, so the ratios hold even if the speed of the
 machine varies.
@@ -98,7 +101,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="for the results")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="(default: all)")
+    parser.add_argument(
+        "--shapes", nargs="*", choices=SHAPES, default=list(SHAPES), help="(default: all; none: only the growth)"
+    )
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="(default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="how often each work is timed (default: 7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="about how long each time (default: 0.5)")

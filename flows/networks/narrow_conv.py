@@ -76,7 +76,7 @@ def may_be_products(x: Tensor, kernel: Tensor) -> bool:
 
 def is_narrow(x: Tensor, kernel: Tensor, few: int, many: int) -> bool:
     """Return whether products of matrices take less time for a convolution between so many channels."""
-    return few <= FEW and many >= MANY and num_pixels(x) >= LEAST_PIXELS and may_be_products(x, kernel)
+    return few <= FEW and many >= MANY and may_be_products(x, kernel) and num_pixels(x) >= LEAST_PIXELS
 
 
 def gradients_are_products(x: Tensor, kernel: Tensor) -> bool:

@@ -104,7 +104,7 @@ def compare(
             facts[contestant] = {"failed": reason(error, shape)}
     faster = {}
     if compile:
-        torch._dynamo.config.recompile_limit = 1000  # contestants share functions, which are compiled for each of them
+        compile_each_size_alone()
     for contestant in contestants if compile else ():
         tell(f"{name}: {contestant} is compiled")
         threads = thread_counts[-1:]
@@ -131,6 +131,16 @@ def compare(
         except Exception as error:
             facts[contestant]["failed"] = reason(error, shape)
     return {"name": name, "shape": str(shape), "contestants": facts, "times": times}
+
+
+def compile_each_size_alone() -> None:
+    """Let torch.compile compile each contestant for the sizes of each work alone, whatever was compiled before.
+
+    By default, a function is compiled for all sizes at once when it meets a second size. The contestants share
+    functions, so their order would decide which of them get this slower form.
+    """
+    torch._dynamo.config.automatic_dynamic_shapes = False
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
 
 
 def reason(error: Exception, shape: Shape) -> str:

@@ -47,6 +47,15 @@ def test_a_thousand_images_come_back_by_both_decoders(model: dict[str, Any]) -> 
         assert torch.equal(Sampler(flow, parallel).decode(zs), images)
 
 
+def test_its_images_are_tensors_like_any_other() -> None:
+    flow, images, _ = make(GLOW, SHAPE)
+    sampler = Sampler(flow)
+    for drawn in (sampler.sample(range(3)), sampler.decode(flow.encode(images))):
+        weight = torch.ones(1, requires_grad=True)
+        (weight * drawn.add_(1)).sum().backward()
+        assert weight.grad is not None and not drawn.is_inference()
+
+
 def test_what_depends_on_the_weights_alone_is_computed_once() -> None:
     flow, *_ = make({**GLOW, "preprocess": "gaussianize"}, SHAPE)
     sampler = Sampler(flow)

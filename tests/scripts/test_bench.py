@@ -268,6 +268,15 @@ def test_only_the_works_that_are_asked_for_are_timed(tmp_path: Path, monkeypatch
     assert "| training step |" not in (tmp_path / "bench.md").read_text()
 
 
+def test_without_shapes_only_the_growth_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "BASE", replace(growth.BASE, num_steps=1, hidden_channels=4, batch_size=2))
+    monkeypatch.setattr(growth, "AXES", {"num_steps": ("K", [1, 2]), "side": ("side of the image", [8, 16])})
+    monkeypatch.setattr(bench, "fail_rather_than_be_killed", lambda: None)
+    bench.main([str(tmp_path), "--shapes", "--rounds", "2"])
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["shapes"] == [] and list(report["growth"]) == ["num_steps", "side"]
+
+
 def test_a_spread_takes_two_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         bench.main([str(tmp_path), "--rounds", "1"])
