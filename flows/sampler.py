@@ -1,9 +1,8 @@
 """Sampling many times from one flow: what depends on its weights alone is computed once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from functools import wraps
-from typing import ParamSpec
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,12 @@ from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
 from flows.networks.conditioner import KNOWN_CONVS, ConvNet, WeightNormConv2d, last_convs
-from flows.networks.fused_convs import ScaledConv2d
+from flows.networks.fused_convs import ScaledConv2d, has_default_settings
 from flows.networks.narrow_conv import conv2d
+
+KNOWN = ("flows.", "torch.")
+"""Beginnings of the modules whose layers run in torch's inference mode, where operators start sooner. The inverse of
+another layer may use autograd, which this mode forbids."""
 
 
 class Sampler:
@@ -53,23 +56,20 @@ class Sampler:
                 part.inverse = torch.compiler.disable(part.inverse)  # type: ignore[method-assign]
             multiscale = self.flow.multiscale
             multiscale.inverse = torch.compile(multiscale.inverse)  # type: ignore[method-assign]
-        self.sample = without_autograd(self.flow.sample)
-        self.decode = without_autograd(self.flow.decode)
+        known = all(type(part).__module__.startswith(KNOWN) and not is_hooked(part) for part in self.flow.modules())
+        self.mode = torch.inference_mode if known else torch.no_grad
 
-
-Inputs = ParamSpec("Inputs")
-
-
-def without_autograd(draw: Callable[Inputs, Tensor]) -> Callable[Inputs, Tensor]:
-    """Return a function that draws the same images in torch's inference mode, whose operators start sooner."""
-
-    @wraps(draw)
-    def drawn(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Tensor:
-        with torch.inference_mode():
-            images = draw(*args, **kwargs)
+    def sample(self, *arguments: Any, **options: Any) -> Tensor:
+        """Return what `ImageFlow.sample` returns for these arguments."""
+        with self.mode():
+            images = self.flow.sample(*arguments, **options)
         return images.clone()  # outside of the mode, so that they can be used in any way
 
-    return drawn
+    def decode(self, *arguments: Any, **options: Any) -> Tensor:
+        """Return what `ImageFlow.decode` returns for these arguments."""
+        with self.mode():
+            images = self.flow.decode(*arguments, **options)
+        return images.clone()
 
 
 class KnownInverse(Bijection):
@@ -128,6 +128,13 @@ class KnownNetwork(nn.Module):
         return x
 
 
+def is_foldable(part: nn.Module) -> TypeGuard[ScaledConv2d | WeightNormConv2d]:
+    """Return whether a plain convolution with its `folded` kernel computes the same."""
+    if isinstance(part, ScaledConv2d):
+        return type(part) in KNOWN_CONVS and has_default_settings(part)
+    return type(part) is WeightNormConv2d
+
+
 def fix(module: nn.Module) -> None:
     """Replace the parts of a module, in place, by parts that compute the same inverse with less work."""
     if isinstance(module, Chain):
@@ -148,7 +155,7 @@ def fix(module: nn.Module) -> None:
             network = KnownNetwork([*part])
             setattr(module, name, network)
             fix(network.before)
-        elif isinstance(part, ScaledConv2d | WeightNormConv2d) and type(part) in (*KNOWN_CONVS, WeightNormConv2d):
+        elif is_foldable(part):
             setattr(module, name, part.folded())
         elif isinstance(part, Gaussianize) and type(part) is Gaussianize:
             setattr(module, name, KnownHistogram(part))

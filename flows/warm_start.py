@@ -50,22 +50,26 @@ def warm_start(flow: ImageFlow, source: str | Path, *, strict: bool = True, skip
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds no flow.
-        ValueError: if the flows have different weights and `strict` is set, if a pattern fits no weight of the flow, or
+        ValueError: if the flows have different weights and `strict` is set, if a pattern fits no weight of the two, or
             if no weight fits.
     """
     if isinstance(skip, str) or not isinstance(skip, Sequence):
         raise ValueError(f"skip (init_skip) is a list of patterns, as in [multiscale.top.*], got {skip!r}")
     other = load(source).state_dict()
     mine = flow.state_dict()
+    of_both = [*{**mine, **other}]
     for pattern in skip:
-        if not any(fnmatchcase(name, pattern) for name in mine):
-            raise ValueError(f"no weight of the model has a name like {pattern}: its weights are {listed(list(mine))}")
-    skipped = [name for name in mine if any(fnmatchcase(name, pattern) for pattern in skip)]
+        if not any(fnmatchcase(name, pattern) for name in of_both):
+            raise ValueError(
+                f"no weight of the model or of {source} has a name like {pattern}: those of the model are "
+                f"{listed([*mine])}"
+            )
+    skipped = {name for name in of_both if any(fnmatchcase(name, pattern) for pattern in skip)}
     fits = {name for name, value in mine.items() if name in other and other[name].shape == value.shape}
     taken = [name for name in mine if name in fits and name not in skipped]
     new = [name for name in mine if name not in taken]
     left = [name for name in other if name not in taken]
-    if strict and (misfits := [name for name in {**mine, **other} if name not in fits and name not in skipped]):
+    if strict and (misfits := [name for name in of_both if name not in fits and name not in skipped]):
         raise ValueError(
             f"{source} has other weights than the model, {listed([described(name, mine, other) for name in misfits])}: "
             "give the settings of its model, or take only what fits by init_strict=false"

@@ -104,7 +104,7 @@ def augment(
         if by == "samples":
             images, labels = drawn(sampler, some, **chosen)
         else:
-            images, labels = near(flow, train_set, some, **chosen)
+            images, labels = near(flow, sampler, train_set, some, **chosen)
         for image, label, number in zip(images.cpu(), labels.tolist(), some, strict=True):
             save_png(image, folder / names[label] / f"{number:08d}.png")
     about = {
@@ -174,12 +174,12 @@ def drawn(sampler: Sampler, seeds: range, temperature: float, guidance: float) -
     return sampler.sample(seeds, temperature, labels, guidance=guidance), labels
 
 
-def near(flow: ImageFlow, images: ImageSet, seeds: range, angle: float) -> tuple[Tensor, Tensor]:
+def near(flow: ImageFlow, sampler: Sampler, images: ImageSet, seeds: range, angle: float) -> tuple[Tensor, Tensor]:
     """Turn images in latent space, all of them in turn, and return what becomes of them with their labels."""
     order = shuffled(len(images), "augment")
     (batch,) = on_device([images[order[torch.tensor(seeds) % len(order)].tolist()]], next(flow.parameters()).device)
     label = given(flow, batch).get("label")
-    return flow.decode(turned(flow, flow.encode(batch.images, label), angle, seeds), label), batch.labels
+    return sampler.decode(turned(flow, flow.encode(batch.images, label), angle, seeds), label), batch.labels
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ of them vary as `data.augment` says. The number of steps is fixed, and the last 
 chosen by the images that are measured.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, islice
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -25,7 +27,7 @@ from rich.progress import track
 from data import Batch, ImageData, ImageFolder, ImageSet, TrainOrder
 from data.image_set import Joined
 from flows.arguments import choose, require_positive
-from flows.training import check_arguments, check_config, command_line, pick_device, set_tf32
+from flows.training import check_arguments, check_class_names, check_config, command_line, pick_device, set_tf32
 from flows.training.given import on_device
 from flows.training.quality.classifier import ConvClassifier
 
@@ -84,8 +86,8 @@ def read_extra(extra: str, num_extra: int, data: ImageData, index_dir: str) -> I
     """Return the images of a folder with one subfolder per class, in the sequence of the labels.
 
     Raises:
-        ValueError: if there are not as many subfolders as classes, if images are outside of them, or if there are fewer
-            images than a batch takes.
+        ValueError: if there are not as many subfolders as classes, if images are outside of them, if the subfolders are
+            other classes, or if there are fewer images than a batch takes.
     """
     images = ImageFolder(extra, data.train_set.image_shape, index_dir, in_memory=True).load_whole()
     num_folders, num_outside = len(images.class_names or ()), int((images.labels < 0).sum())
@@ -94,11 +96,29 @@ def read_extra(extra: str, num_extra: int, data: ImageData, index_dir: str) -> I
             f"extra={extra} has {num_folders} subfolders, and {num_outside} images outside of them: give a folder with "
             f"one subfolder for each of the {data.num_classes} classes, as scripts/augment.py writes it"
         )
+    check_classes(Path(extra), images.class_names or (), data.class_names)
     if num_extra > len(images):
         raise ValueError(
             f"extra={extra} has {len(images)} images, and each batch takes {num_extra}: set num_extra lower"
         )
     return images
+
+
+def check_classes(folder: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
+    """Check that the subfolders of a folder, in their order, are the classes: by their labels or by their names.
+
+    Raises:
+        ValueError: if they are not, or if scripts/augment.py made them for other classes.
+    """
+    about = folder / "about.json"
+    if about.exists():
+        check_class_names(wanted, json.loads(about.read_text(encoding="utf-8")).get("class_names"))
+    numbered = all(name.isdecimal() and int(name) == label for label, name in enumerate(found))
+    if not numbered and list(found) != list(wanted or ()):
+        raise ValueError(
+            f"extra={folder} has the subfolders {', '.join(found[:3])}, ...: it is not known which class each of them "
+            f"is. Call them by their labels, such as {0:0{len(str(len(found) - 1))}d} for the first class"
+        )
 
 
 def batches(data: ImageData, seed: int, extra: ImageSet | None = None, num_extra: int = 0) -> Iterator[Batch]:

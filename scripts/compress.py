@@ -7,6 +7,7 @@ Examples:
 scripts/decompress.py gives the images back. Both need `pip install -e '.[compress]'`.
 """
 
+import math
 import os
 import sys
 import time
@@ -69,6 +70,8 @@ def compress(
         raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"out={out}: there is no folder {path.parent}: make it, or give another path")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"out={out} cannot be written there: give another path")
     if images is not None and (split, num_images) != (None, None):
         raise ValueError("split and num_images choose images of data: leave them out with images=...")
     flow = load_flow(ckpt)
@@ -131,13 +134,14 @@ def of_files(told: str | list[str], flow: ImageFlow) -> tuple[Tensor, list[str]]
 
 
 def said_by(flow: ImageFlow, images: Tensor) -> float:
-    """Return the mean bits/dim that a flow says, over draws of noise."""
+    """Return the mean bits/dim that a flow says, over draws of noise, and the low bits that it drops."""
     found = []
     for rows in torch.arange(len(images)).split(250):
         for draw in range(NUM_DRAWS):
             noise = uniform_noise(rows, flow.image_shape, seed=0, stream=draw)
             found.append(bits_per_dim(flow.log_prob(images[rows], noise=noise), flow.num_dims).double().sum())
-    return torch.stack(found).sum().item() / (NUM_DRAWS * len(images))
+    dropped = 8 - math.log2(flow.dequantize.num_grey)
+    return torch.stack(found).sum().item() / (NUM_DRAWS * len(images)) + dropped
 
 
 if __name__ == "__main__":

@@ -153,6 +153,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     option, value = ("--images", told.images) if told.seconds is None else ("--seconds", told.seconds)
     if not 0 < value < math.inf:
         parser.error(f"{option} is a number above 0, got {value:g}")
+    of_the_race = {*settings([*limits(told), "seed=0"]), "run_id"}
+    for name, overrides in told.contestants:
+        if both := sorted(of_the_race & settings(overrides).keys()):
+            parser.error(f"{name}: the race itself chooses {', '.join(both)}: leave this out")
     return told
 
 
@@ -175,7 +179,7 @@ def contestant(text: str) -> tuple[str, list[str]]:
         ArgumentTypeError: if the text has another form.
     """
     name, colon, overrides = text.partition(":")
-    if not colon or not name.strip() or "/" in name:
+    if not colon or not name.strip() or "/" in name or name.strip() in (".", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 'NAME: OVERRIDES'")
     try:
         words = tidy([as_text(word) for word in shlex.split(overrides)])

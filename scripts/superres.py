@@ -27,6 +27,7 @@ from flows.likelihood import mean_bits_per_dim
 from flows.training import (
     ImageAverage,
     check_arguments,
+    check_class_names,
     check_config,
     command_line,
     image_grid,
@@ -38,6 +39,7 @@ from flows.training import (
 )
 from flows.training.given import check_classes, check_conditions, check_fits, given, given_log_probs, on_device
 from flows.training.grid import enlarged
+from flows.training.quality.samples import in_levels_of
 from flows.training.run.provenance import check_split, describe_data
 
 SHOWN: Any = {"console": Console(stderr=True), "transient": True}
@@ -78,8 +80,11 @@ def measure(
     require_positive(num_draws=num_draws, num_samples=num_samples, num_columns=num_columns)
     temperatures = check_several("temperature", temperature, check_temperature)
     folder = Path(out)
-    if (folder / "superres.json").exists():
-        raise FileExistsError(f"{folder} holds figures already: give another folder by out=, or remove it")
+    for name in ("superres.json", "grid.png"):
+        if (folder / name).exists():
+            raise FileExistsError(f"{folder / name} is there already: give another folder by out=, or remove it")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: give a folder by out=")
     set_tf32(False)
     place = pick_device(device)
     (flow, provenance), (small_flow, of_small) = (load_flow(path, with_provenance=True) for path in (ckpt, small_ckpt))
@@ -89,6 +94,9 @@ def measure(
     check_shapes(flow, small_flow, data)
     data.prepare_data()
     data.setup()
+    for its, model in (provenance, flow), (of_small, small_flow):
+        if its is not None and model.num_classes is not None:
+            check_class_names(its.class_names, data.class_names)
     loader = data.batches(choose("split", data.sets, split))
 
     given_small, small, total = ImageAverage(), ImageAverage(), ImageAverage()
@@ -113,7 +121,7 @@ def measure(
         result |= {f"{name}_bits_per_dim": found.mean, f"{name}_standard_error": found.standard_error}
 
     batches = [*islice(on_device(loader, place), -(-num_samples // data.eval_batch_size))]
-    images = torch.cat([batch.images for batch in batches])[:num_samples]
+    images = in_levels_of(flow, torch.cat([batch.images for batch in batches])[:num_samples])
     conditions = torch.cat([condition_of(batch) for batch in batches])[:num_samples]
     sampler, rows, errors = Sampler(flow), [enlarged(conditions, flow.image_shape)], {}
     for one in temperatures:

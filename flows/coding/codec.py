@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.arguments import require_positive
+from flows.autocast import full_precision
 from flows.autoregressive_prior import AutoregressivePrior
 from flows.check_inputs import check_images, check_place
 from flows.coding.cells import STEP, CodingError
@@ -19,6 +20,7 @@ from flows.coding.stack import BitStack
 from flows.context import Context
 from flows.dequantize import Dequantize
 from flows.image_flow import ImageFlow
+from flows.multiscale import Multiscale
 
 STARTING_WORDS = 16
 """Words of 32 bits for each dimension that lie on the stack at the start; few of them are used."""
@@ -88,6 +90,8 @@ class ImageCodec:
         parameter = next(flow.parameters(), torch.empty(()))
         if parameter.device.type != "cpu" or parameter.dtype != torch.float32:
             raise ValueError("images are coded on the CPU in float32: call flow.cpu().float() before")
+        if not isinstance(flow.multiscale, Multiscale):
+            raise ValueError(f"there is no lossless code for {type(flow.multiscale).__name__}: take another flow")
         self.flow = flow
         self.levels = [code_of(level) for level in flow.multiscale.levels]
         top = flow.multiscale.top
@@ -116,7 +120,8 @@ class ImageCodec:
         while done < len(images):
             spare = stack.num_words - stack.least_words
             sizes.append(max(1, min(batch_size, len(images) - done, spare // need if need else 1)))
-            self.push(images[done : done + sizes[-1]], stack)
+            with full_precision(images):
+                self.push(images[done : done + sizes[-1]], stack)
             need = need or len(start) - stack.least_words
             done += sizes[-1]
             told(sizes[-1])
@@ -139,7 +144,8 @@ class ImageCodec:
         torch.set_num_threads(coded.num_threads)
         try:
             for size in reversed(coded.batch_sizes):
-                batches.insert(0, self.pop(size, stack))
+                with full_precision(torch.empty(())):
+                    batches.insert(0, self.pop(size, stack))
                 told(size)
         except (ValueError, RuntimeError) as error:
             raise CodingError(OTHER_ARITHMETIC) from error

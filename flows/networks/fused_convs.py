@@ -51,10 +51,13 @@ def fixed_conv(kernel: Tensor, bias: Tensor | None) -> nn.Conv2d:
 
 def is_same_size(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Return whether this is a same-size convolution with a bias and torch's default settings otherwise."""
+    return isinstance(conv, nn.Conv2d) and conv.bias is not None and has_default_settings(conv)
+
+
+def has_default_settings(conv: nn.Conv2d) -> bool:
+    """Return whether this is a same-size convolution with torch's default settings otherwise."""
     return (
-        isinstance(conv, nn.Conv2d)
-        and conv.bias is not None
-        and conv.stride == conv.dilation == (1, 1)
+        conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
         and conv.padding == (conv.kernel_size[1] // 2,) * 2

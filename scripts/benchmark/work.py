@@ -79,6 +79,8 @@ def gradients(flow: ImageFlow, images: Tensor) -> Work:
 def sampling(flow: ImageFlow, num_samples: int, compile: bool = False) -> Work:
     """Return the work of drawing `num_samples` images with a sampler that is made before."""
     sampler = flows.Sampler(flow, compile=compile)
+    if not compile:
+        sampler.mode = torch.inference_mode  # by itself it would take this mode only for layers of this project
     return lambda: sampler.sample(range(num_samples), temperature=0.7)
 
 

@@ -31,7 +31,7 @@ def swept_settings(runs: Iterable[Run]) -> list[str]:
     """Return the settings in which runs differ, seeds left out. Of settings that always change together, return one."""
     runs = list(runs)
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in REPEATS)
-    columns = {key: tuple(str(run.settings.get(key)) for run in runs) for key in keys}
+    columns = {key: tuple(str(run.settings.get(key, "")) for run in runs) for key in keys}
     first_with: dict[tuple[str, ...], str] = {}
     for key in sorted(keys, key=lambda key: key.count(".")):
         values = columns[key]

@@ -4,6 +4,7 @@ Examples:
     python scripts/edit/apply_attribute.py attribute=sleeves.safetensors images=shirts 'strengths=[-1,0,1]'
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
 
+from flows.check_inputs import check_several
 from flows.edits import Attribute
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
@@ -30,6 +32,17 @@ def main(cfg: DictConfig) -> None:
     apply(**arguments)
 
 
+def check_strength(value: Any) -> float:
+    """Return a strength.
+
+    Raises:
+        ValueError: if it is no finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"strengths are finite numbers, as in strengths=[-1,0,1], got {value!r}")
+    return float(value)
+
+
 @torch.no_grad()
 def apply(
     *,
@@ -42,8 +55,9 @@ def apply(
     device: str,
 ) -> None:
     """Write `grid.png`, one row per image and one column per strength, and one PNG file per image into `out`."""
-    if not strengths:
-        raise ValueError("strengths is a list of at least one number, as in strengths=[-1,0,1]")
+    strengths = check_several("strengths", strengths, check_strength)
+    if len({f"{strength:g}" for strength in strengths}) < len(strengths):
+        raise ValueError(f"strengths that agree in six digits would have one name, got {strengths}")
     check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt)

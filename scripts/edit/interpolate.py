@@ -20,6 +20,9 @@ from scripts.edit.pictures import labels_for, save_animation
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
+MOST_SECONDS = 655
+"""The longest time of a frame that a GIF can store."""
+
 
 @command_line("../../conf", "edit/interpolate")
 def main(cfg: DictConfig) -> None:
@@ -44,6 +47,8 @@ def interpolate(
 ) -> None:
     """Write `grid.png`, `way.gif` and `way.webp` into `out`."""
     check_new_folder(out)
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f"seconds is a number from 0 to {MOST_SECONDS}, got {seconds}")
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
     originals, _ = read_images(images, flow.image_shape)

@@ -21,7 +21,7 @@ from data import EvalOrder, ImageData, ImageSet
 from flows.arguments import require_positive
 from flows.edits import attribute_between
 from flows.image_flow import ImageFlow
-from flows.training import check_arguments, check_config, command_line, load_flow, pick_device
+from flows.training import check_arguments, check_class_names, check_config, command_line, load_flow, pick_device
 from flows.training.given import check_fits
 from scripts.edit.pictures import labels_for
 from scripts.edit.sides import sides_of_classes, sides_of_files
@@ -59,12 +59,15 @@ def make(
         raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
     if path.suffix != ".safetensors" or not path.absolute().parent.is_dir():
         raise ValueError(f"out={out} is the .safetensors file to be written, in a folder that is there")
-    flow = load_flow(ckpt).to(pick_device(device))
+    flow, provenance = load_flow(ckpt, with_provenance=True)
+    flow = flow.to(pick_device(device))
     if data is None:
         sides = sides_of_files(having, lacking, flow.image_shape)
     else:
         check_fits(ckpt, flow, data)
         sides = sides_of_classes(data, having, lacking, num_images, seed)
+        if flow.num_classes is not None and provenance is not None:
+            check_class_names(provenance.class_names, data.class_names)
     attribute = attribute_between(flow, name, *(encoded(flow, side, label, batch_size) for side in sides))
     attribute.save(path)
     print(f"{path}: {name}, from {attribute.num_with} images with it and {attribute.num_without} without")

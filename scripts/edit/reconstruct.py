@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are foun
 
 from flows.edits import save_latents
 from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training.quality.samples import in_levels_of
 from scripts.edit.pictures import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
@@ -45,7 +46,7 @@ def reconstruct(*, ckpt: str, images: str | list[str], label: int | list[int] | 
     for number, image in enumerate(again):
         save_png(image, folder / f"{number:04d}.png")
     save_png(image_grid(torch.cat((originals, again)), len(originals)), folder / "grid.png")
-    wrong = (originals != again).flatten(1).any(1).sum().item()
+    wrong = (in_levels_of(flow, originals.to(place)).cpu() != again).flatten(1).any(1).sum().item()
     print(f"{folder}: {len(again)} images, {wrong} of them not the same as before, and their latents")
 
 

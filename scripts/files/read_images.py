@@ -27,6 +27,8 @@ def read_images(told: str | Sequence[str], image_shape: Sequence[int]) -> tuple[
         ValueError: if there is no image, or if a file is none; the message names it.
     """
     paths = [path for one in ([told] if isinstance(told, str) else told) for path in files_of(Path(one).expanduser())]
+    if not paths:
+        raise ValueError("there is no image: give at least one file, or a folder of images")
     shape = check_shape(image_shape)
     wanted = f"{shape[2]}x{shape[1]}"
     images = []

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from flows.training import Run
 from scripts.racing.contestant import Contestant, value_of
 
+BAR = r"\|"
+"""A bar within a cell of a table in Markdown."""
+
 
 def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> str:
     """Return the table of a race, with one row per contestant, and that of the minutes until each goal.
@@ -76,7 +79,7 @@ def time_to_quality(contestants: Sequence[Contestant], goals: Sequence[float] = 
 
 def as_table(lines: Sequence[Sequence[str]]) -> str:
     """Return lines of cells as a table in Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
 
 
 def shown(value: float | None, form: str) -> str:

@@ -296,15 +296,6 @@ def test_targets_of_make_and_extras_of_pip_exist() -> None:
     assert named[1] and named[1] <= {*project["optional-dependencies"]}
 
 
-@pytest.mark.slow
-def test_help_shows_the_groups() -> None:
-    shown = subprocess.run(
-        [sys.executable, "train.py", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    for group in ("data", "model", "optimizer", "trainer", "logger", "experiment"):
-        assert f"Choices of {group}=NAME" in shown
-
-
 def test_the_layout_is_that_of_the_tree() -> None:
     named = re.findall(r"^    ([\w./]+)  ", text("README.md"), flags=re.MULTILINE)
     for name in named:

@@ -65,7 +65,10 @@ def test_forward_and_loss_compile_into_one_graph(name: str, settings: dict[str, 
 def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, given: list[str], tmp_path: Path) -> None:
     common = ["trainer.max_steps=3", f"model.memory_flat={memory_flat}", *given]
     run_training(tmp_path / "plain", *common)
+    torch.compiler.reset()
+    counters.clear()
     run_training(tmp_path / "compiled", *common, "compile=true")
+    assert counters["stats"]["unique_graphs"] > 0
     plain, compiled = (read_summary(tmp_path / name / "summary.json") for name in ("plain", "compiled"))
     assert compiled["test_bits_per_dim"] == pytest.approx(plain["test_bits_per_dim"], abs=1e-3)
 

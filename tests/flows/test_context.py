@@ -130,9 +130,11 @@ def test_initialisation_and_reduced_precision_take_a_condition(model: str) -> No
     by_name.load_state_dict(start)
     flows.initialize(by_name, IMAGES, noise=NOISE.float(), condition=CONDITION)
     assert all(torch.equal(by_name.state_dict()[key], value) for key, value in flow.state_dict().items())
+    perturb(flow, 0.03)
     exact = flow.log_prob(IMAGES, noise=NOISE.float(), condition=CONDITION)
     with torch.autocast("cpu", torch.bfloat16):
         low = flow.log_prob(IMAGES, noise=NOISE.float(), condition=CONDITION)
+    assert not torch.equal(low, exact)
     torch.testing.assert_close(low, exact, rtol=0.02, atol=0)
 
 

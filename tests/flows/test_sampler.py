@@ -1,5 +1,7 @@
 """A sampler draws the images of its flow."""
 
+import pickle
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 import flows
 from data import Digits
 from flows import Sampler
+from flows.bijection import Bijection
+from flows.context import Context
 from flows.networks.conditioner import ActNormConv2d
+from flows.networks.fused_convs import ScaledConv2d
 from tests.flows.models.test_models import GLOW, SPECS, TARFLOW, make
 from tests.support.perturb import perturb
 
@@ -88,6 +93,51 @@ def test_parts_with_hooks_or_a_forward_of_their_own_stay_as_they_are() -> None:
     assert torch.equal(Sampler(flow).sample(range(3)), expected)
     handle.remove()
     assert not torch.equal(flow.sample(range(3)), expected)
+
+
+def test_settings_of_a_convolution_are_kept() -> None:
+    flow, *_ = make(GLOW, SHAPE)
+    for part in flow.modules():
+        if isinstance(part, ScaledConv2d) and part.kernel_size == (3, 3):
+            part.padding_mode, part._reversed_padding_repeated_twice = "circular", [1, 1, 1, 1]
+    assert torch.equal(Sampler(flow).sample(range(3)), flow.sample(range(3)))
+
+
+class Searched(Bijection):
+    """z = x + sin(x) / 2, whose inverse is found by Newton's method with the slope of autograd."""
+
+    channels = 1
+
+    def forward(self, x: Tensor, context: Context | None = None) -> tuple[Tensor, Tensor]:
+        return x + x.sin() / 2, (1 + x.cos() / 2).log().sum((1, 2, 3))
+
+    def inverse(self, z: Tensor, context: Context | None = None) -> Tensor:
+        x = z
+        for _ in range(20):
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                value = self(leaf)[0]
+                (slope,) = torch.autograd.grad(value.sum(), leaf)
+            x = x - (value.detach() - z) / slope
+        return x
+
+
+def test_an_inverse_may_use_autograd() -> None:
+    flow, *_ = make(GLOW, SHAPE)
+    flow.multiscale.levels[0].bijections.insert(0, Searched())
+    assert torch.equal(Sampler(flow).sample(range(3)), flow.sample(range(3)))
+
+
+def test_it_is_copied_and_pickled_with_its_flow() -> None:
+    flow, *_ = make(GLOW, SHAPE)
+    sampler = Sampler(flow)
+    expected = sampler.sample(range(3))
+    for other in (deepcopy(sampler), pickle.loads(pickle.dumps(sampler))):
+        assert torch.equal(other.sample(range(3)), expected)
+        with torch.no_grad():
+            for parameter in other.flow.parameters():
+                parameter.zero_()
+        assert not torch.equal(other.sample(range(3)), expected)
 
 
 def test_it_draws_no_random_numbers_of_its_own() -> None:

@@ -101,8 +101,3 @@ def test_temperature_zero_is_the_mode_whatever_the_seed(flow: ImageFlow) -> None
     mode = flow.sample([0, 1, 2], temperature=0.0)
     assert torch.equal(mode[0], mode[1]) and torch.equal(mode[1], mode[2])
     assert torch.equal(mode, flow.decode([0 * z for z in flow.draw_latents([7, 8, 9])]))
-
-
-def test_a_negative_temperature_is_refused(flow: ImageFlow) -> None:
-    with pytest.raises(ValueError, match="temperature is at least 0, got -1"):
-        flow.sample([0], temperature=-1)

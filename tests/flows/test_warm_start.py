@@ -76,6 +76,13 @@ def test_what_is_skipped_stays_new_and_only_this_is_initialised(source: Path) ->
     assert flow.state_dict()[first].std() > 0 and equal(flow, source, found.taken)
 
 
+def test_weights_of_the_file_alone_are_skipped_too(source: Path) -> None:
+    flow = made(top_prior="autoregressive")
+    found = warm_start(flow, source, skip=["multiscale.top.*"])
+    assert found.left == ["multiscale.top.bias", "multiscale.top.embedding.weight"]
+    assert warm_start(made(num_classes=None), source, skip=["multiscale.top.embedding.*"]).new == []
+
+
 def test_new_members_of_a_folded_layer_are_initialised_alone(source: Path) -> None:
     flow = made()
     found = warm_start(flow, source, skip=["*.members.0.*"])
@@ -88,7 +95,10 @@ def test_new_members_of_a_folded_layer_are_initialised_alone(source: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"skip": ["nowhere.*"]}, r"no weight of the model has a name like nowhere\.\*: its weights are multiscale"),
+        (
+            {"skip": ["nowhere.*"]},
+            r"no weight of the model or of .* has a name like nowhere\.\*: those of .* mult",
+        ),
         ({"skip": "*.logits"}, r"a list of patterns, as in .*, got '\*\.logits'"),
         ({"skip": ["*"]}, "no weight of .* is taken"),
     ],

@@ -1,5 +1,6 @@
 """scripts/classify.py: what a classifier is trained on, what it is measured on, and what is refused."""
 
+import json
 import re
 from itertools import islice
 from pathlib import Path
@@ -44,7 +45,8 @@ def test_without_extra_images_the_order_and_the_changes_are_those_of_the_data() 
     data = digits(augment=Augment(max_shift=1), num_train=70)
     loader = data.train_dataloader()
     expected = [*loader, *loader]
-    for step, (batch, plain) in enumerate(zip(batches(data, seed=0), expected, strict=False)):
+    found = islice(batches(data, seed=0), len(expected))
+    for step, (batch, plain) in enumerate(zip(found, expected, strict=True)):
         assert torch.equal(batch.images, data.augment(plain, (8, 8), seed=0, step=step).images)
         assert torch.equal(batch.labels, plain.labels) and not torch.equal(batch.images, plain.images)
 
@@ -99,6 +101,8 @@ def test_a_seed_gives_the_same_accuracy_and_the_last_line_has_mean_and_deviation
         (["extra={}/flat"], r"extra=.*flat has 0 subfolders, and 8 images outside of them"),
         (["extra={}/missing"], "there is no folder .*missing"),
         (["extra={}/few", "num_extra=13"], "extra=.*few has 12 images, and each batch takes 13: set num_extra lower"),
+        (["extra={}/named"], "named has the subfolders 0, 1, 2, .*: it is not known which class .* such as 0 for"),
+        (["extra={}/other"], "the model knows the classes .*, but those of the data are a, b, c"),
         (["num_extra=0"], "num_extra is a whole number of at least 1"),
         (["seeds=[]"], r"seeds is a list of whole numbers that all differ, got \[\]"),
         (["seeds=[1,1]"], "all differ"),
@@ -115,6 +119,10 @@ def test_wrong_use_is_named(tmp_path: Path, overrides: list[str], says: str) -> 
     write(Subset(test_set, torch.arange(12)), tmp_path / "few")
     for label in range(10):
         (tmp_path / f"few/{label}").mkdir(exist_ok=True)
+    for name in ("named", "other"):
+        write(Subset(test_set, torch.arange(60)), tmp_path / name)
+    (tmp_path / "named/3").rename(tmp_path / "named/ten")
+    (tmp_path / "other/about.json").write_text(json.dumps({"class_names": [*"abcdefghij"]}))
     for row in range(8):
         save_png(test_set[[row]].images[0], tmp_path / f"flat/{row}.png")
     with pytest.raises((ValueError, OSError), match=says):

@@ -115,6 +115,13 @@ def test_runs_without_overrides_are_told_apart_by_their_configs(tmp_path: Path) 
     assert names[1 : names.index("val bits/dim")] == ["model.num_steps"]
 
 
+def test_a_setting_that_is_null_is_another_than_its_default(tmp_path: Path) -> None:
+    make_run(tmp_path / "0", {"seed": "0"}, **complete(4.2))
+    make_run(tmp_path / "1", {"seed": "1", "model.input_limit": "null"}, **complete(4.1))
+    collect.main([str(tmp_path)])
+    assert {row["run"]: row["model.input_limit"] for row in rows(tmp_path)} == {"0": "", "1": "None"}
+
+
 def test_a_row_cut_short_and_an_override_that_is_no_yaml_do_no_harm(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path / "0", {"note": "'@a: b: c"}, status="running")
     with (run_dir / "metrics.csv").open("a") as file:
@@ -211,6 +218,7 @@ def test_groups_stand_in_markdown_and_latex(repeated: Path, capsys: pytest.Captu
     cells = [line.count(" & ") for line in lines if line.endswith(r"\\")]
     assert len(set(cells)) == 1 and cells[0] == len(lines[0].rpartition("{")[2]) - 2
     assert escape("a_b & 50% \\") == r"a\_b \& 50\% \textbackslash{}"
+    assert escape("[0.9, 1]") == "{[}0.9, 1]"  # after the end of a row, a bracket would be a length
 
 
 def test_runs_without_a_test_have_a_table_and_plots(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_images_of_a_data_set_come_back_by_number(folder: Path, capsys: pytest.C
     assert sorted(path.name for path in (folder / "again").iterdir()) == ["00000.png", "00001.png"]
 
 
+def test_bits_that_the_flow_drops_are_among_those_it_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coarse = flows.build("glow", image_shape=(3, 8, 8), num_levels=2, num_steps=1, hidden_channels=4, num_bits=3)
+    save_flow(perturb(coarse, 0.05), folder / "coarse.safetensors")
+    call(compress.main, f"ckpt={folder}/coarse.safetensors", f"images={folder}/mine", f"out={folder}/all.flow")
+    result = json.loads(capsys.readouterr().out)
+    assert result["bits_per_dim"] == pytest.approx(result["bits_per_dim_of_flow"], rel=0.02) and result["images"] == 2
+
+
 def test_what_is_there_already_stays(folder: Path) -> None:
     told = [f"ckpt={folder}/flow.safetensors"]
     (folder / "all.flow").write_text("mine")

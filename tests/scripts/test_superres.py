@@ -90,7 +90,7 @@ def test_samples_are_those_of_the_first_images_whatever_the_batch(runs: Path, tm
         (["data=cifar10"], r"ckpt is a model of \(1, 8, 8\) images .* data=NAME"),
         (["data.condition.factor=2"], r"model.condition_shape is \[1, 2, 2\], but data.condition makes .*\(1, 4, 4\)"),
         (["data.num_classes=null"], "ckpt is a model of 10 classes, but data.num_classes is None"),
-        (["temperature=[1,-1]"], "temperature"),
+        (["temperature=[1,-1]"], "temperature is at least 0, got -1"),
         (["temperature=[1,1]"], "numbers that all differ"),
         (["num_samples=0"], "num_samples is a whole number of at least 1"),
         (["split=tests"], "split is one of train, val, test"),
@@ -104,5 +104,5 @@ def test_what_does_not_fit_is_refused(runs: Path, tmp_path: Path, overrides: lis
 
 def test_figures_are_not_overwritten(runs: Path, tmp_path: Path) -> None:
     measure(runs, tmp_path, "num_samples=2", "temperature=0")
-    with pytest.raises(FileExistsError, match="holds figures already: give another folder by out="):
+    with pytest.raises(FileExistsError, match=r"superres\.json is there already: give another folder by out="):
         measure(runs, tmp_path)

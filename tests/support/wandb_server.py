@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         if failing == 0:
             self.server.closing.wait()
         elif failing is not None:
-            self.answer(failing, {"errors": [{"message": "no"}]})
+            self.answer(failing, {"errors": [{"message": "this project is closed"}]})
         else:
             self.answer(200, {"data": self.data(name, variables)})
 

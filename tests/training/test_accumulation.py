@@ -61,4 +61,4 @@ def test_a_limit_within_a_step_ends_the_run_after_it(limit: str, tmp_path: Path)
     run_training(tmp_path, *THREE_STEPS, limit, slow, "training.schedule.decay_fraction=0")
     summary = read_summary(tmp_path / "summary.json")
     whole_steps = [512, 1024, 1280, 1792, 2304, 2560]
-    assert summary["images"] == whole_steps[summary["steps"] - 1]
+    assert summary["steps"] < len(whole_steps) and summary["images"] == whole_steps[summary["steps"] - 1]

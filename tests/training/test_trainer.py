@@ -142,9 +142,12 @@ def test_a_flow_in_bfloat16_is_not_trained(tmp_path: Path, monkeypatch: pytest.M
         run_training(tmp_path, *SHORT)
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
-def test_other_precisions_train(precision: str, tmp_path: Path) -> None:
-    run_training(tmp_path, *SHORT, f"trainer.precision={precision}", "callbacks.ema=null")
+def test_other_precisions_train_in_other_numbers(tmp_path: Path) -> None:
+    found = []
+    for precision in ("32-true", "64-true", "bf16-mixed"):
+        run_training(tmp_path / precision, *SHORT, f"trainer.precision={precision}", "callbacks.ema=null")
+        found += read_metrics(tmp_path / precision, "train/bits_per_dim")[-1:]
+    assert len({*found}) == 3 and found == pytest.approx([found[0]] * 3, rel=0.01)
 
 
 def test_the_test_of_a_run_in_mixed_precision_is_that_of_its_stored_flow(tmp_path: Path) -> None:

@@ -94,6 +94,14 @@ def test_another_number_of_threads_does_no_harm() -> None:
         torch.set_num_threads(threads)
 
 
+def test_autocast_changes_no_number() -> None:
+    flow = make(GLOW)
+    images, codec = images_for(flow), ImageCodec(flow)
+    with torch.autocast("cpu", torch.bfloat16):
+        coded = codec.encode(images)
+    assert torch.equal(codec.decode(coded), images)
+
+
 def test_networks_that_compute_other_numbers_give_no_images() -> None:
     flow = make(GLOW)
     coded = ImageCodec(flow).encode(images_for(flow))

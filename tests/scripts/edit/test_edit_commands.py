@@ -14,6 +14,7 @@ import flows
 from data import ImageData, TensorImages
 from flows.edits import Attribute, load_latents
 from flows.image_flow import ImageFlow
+from flows.provenance import Provenance
 from flows.training import save_flow, save_png
 from scripts.edit import (
     apply_attribute,
@@ -145,6 +146,22 @@ def test_an_attribute_is_made_from_classes(
         torch.testing.assert_close(direction, z[having].mean(0) - z[others].mean(0), atol=1e-4, rtol=1e-4)
 
 
+def test_an_attribute_is_made_from_the_classes_of_the_flow(tmp_path: Path) -> None:
+    flow = flows.build("glow", **SETTINGS, image_shape=(1, 8, 8), num_classes=10)
+    save_flow(flow, tmp_path / "flow.safetensors", Provenance(class_names=[*"abcdefghij"]))
+    told = ["data=digits", "having=1", f"out={tmp_path}/one.safetensors"]
+    with pytest.raises(ValueError, match=r"the model knows the classes a, b, c, .*, but those of the data are"):
+        call(make_attribute.main, tmp_path, *told, label=False)
+
+
+@pytest.mark.parametrize("flow", ["grey"], indirect=True)
+def test_images_are_compared_in_the_grey_levels_of_the_flow(
+    flow: ImageFlow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(reconstruct.main, tmp_path, f"images={tmp_path}/mine")
+    assert "3 images, 0 of them not the same as before" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("flow", ["classes"], indirect=True)
 def test_an_attribute_takes_some_images_of_each_side_and_one_label_for_all(flow: ImageFlow, tmp_path: Path) -> None:
     found = []
@@ -229,6 +246,12 @@ def test_levels_are_drawn_anew(flow: ImageFlow, tmp_path: Path, capsys: pytest.C
         (reconstruct.main, "images={}/text.png", r"text.png .*"),
         (interpolate.main, "images={}/mine/a.png", "a way leads through at least two images, got 1"),
         (decode.main, "latents={}/text.png", "holds no latents"),
+        (reconstruct.main, "images=[]", "there is no image: give at least one file, or a folder of images"),
+        (interpolate.main, "images={}/mine seconds=-1", "seconds is a number from 0 to 655, got -1"),
+        (apply_attribute.main, "images={}/mine attribute=a strengths=[1,1]", "strengths is a number, or a list of"),
+        (apply_attribute.main, "images={}/mine attribute=a strengths=[1,inf]", "strengths are finite numbers"),
+        (apply_attribute.main, "images={}/mine attribute=a strengths=[1,1.0000001]", "that agree in six digits"),
+        (reconstruct.main, "images={}/mine out={}/text.png/new", r"would be in .*text\.png, which is a file"),
     ],
 )
 def test_wrong_input_is_named(
@@ -237,7 +260,7 @@ def test_wrong_input_is_named(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises((ValueError, OSError), match=message):
-        call(main, tmp_path, override.format(tmp_path))
+        call(main, tmp_path, *override.replace("{}", str(tmp_path)).split())
 
 
 @pytest.mark.parametrize("flow", ["grey"], indirect=True)

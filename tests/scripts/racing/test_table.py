@@ -25,6 +25,7 @@ def test_a_table_says_when_each_contestant_is_as_good_as_another_at_its_end() ->
     assert rows == [["fast", "3.0", "1.5", "1.0", ""], ["slow", "", "", "2.5", ""]]
     assert "| minutes until | 3.750 (slow) | 4.000 |" in markdown([slow], goals=[4.0])
     assert "minutes until" not in markdown([slow])
+    assert r"| a\|b |" in markdown([one("a|b", [4.0])])
 
 
 def test_a_seed_without_a_finite_result_is_not_left_out_of_a_mean() -> None:

@@ -35,12 +35,20 @@ def shown(name: str, *arguments: str) -> str:
 
 def uncommented(text: str) -> list[str]:
     """Return the settings without a comment; an interpolation says itself what it follows from."""
-    lines = text.partition("Settings, set by KEY=VALUE:")[2].splitlines()
+    _, heading, settings = text.partition("Settings, set by KEY=VALUE:")
+    assert heading
+    lines = settings.splitlines()
     found = []
     for before, line in pairwise(lines):
         key, colon, rest = line.partition(":")
         value = rest.partition("  # ")[0].strip()
-        if not colon or not key.strip().isidentifier() or not value or "  # " in line or "# " in before[:40]:
+        if (
+            not colon
+            or not key.strip().isidentifier()
+            or not value
+            or "  # " in line
+            or before.lstrip().startswith("# ")
+        ):
             continue
         if not value.startswith("${") and key.strip() not in SELF_EXPLAINING:
             found.append(line.strip())

@@ -127,11 +127,20 @@ def test_settings_in_other_forms_are_answered_with_theirs(arguments: list[str], 
 
 
 @pytest.mark.parametrize(
-    "arguments", [["glow"], ["--lr"], ["-1"], ["temperature=[0.5,", "1]"], ["--cfg", "x"], ["-cn"]]
+    ("arguments", "word"),
+    [
+        (["glow"], "glow"),
+        (["--lr"], "--lr"),
+        (["-1"], "-1"),
+        (["temperature=[0.5,", "1]"], "1]"),
+        (["--cfg", "x"], "--cfg"),
+        (["-cn"], "-cn"),
+    ],
 )
-def test_other_mistakes_are_named(arguments: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"KEY=VALUE|no such option|argument --c"):
+def test_other_mistakes_are_named(arguments: list[str], word: str) -> None:
+    with pytest.raises(ValueError, match=r"KEY=VALUE|no such option|argument --c") as error:
         tidy(arguments)
+    assert word in str(error.value)
 
 
 def test_commands_run_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_a_key_in_netrc_is_used_and_stays_there(tmp_path: Path) -> None:
 def test_a_run_that_the_server_refuses_is_logged_offline(tmp_path: Path) -> None:
     with wandb_server(last_answer="RunResumeStatus", then=404) as server:
         result = train(tmp_path, "run_id=mine", WANDB_BASE_URL=server.url)
-    check_offline(result, tmp_path, "no")
+    check_offline(result, tmp_path, "this project is closed")
 
 
 @pytest.mark.slow
