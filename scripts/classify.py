@@ -96,7 +96,7 @@ def read_extra(extra: str, num_extra: int, data: ImageData, index_dir: str) -> I
             f"extra={extra} has {num_folders} subfolders, and {num_outside} images outside of them: give a folder with "
             f"one subfolder for each of the {data.num_classes} classes, as scripts/augment.py writes it"
         )
-    check_classes(Path(extra), images.class_names or (), data.class_names)
+    check_subfolders(Path(extra), images.class_names or (), data.class_names)
     if num_extra > len(images):
         raise ValueError(
             f"extra={extra} has {len(images)} images, and each batch takes {num_extra}: set num_extra lower"
@@ -104,7 +104,7 @@ def read_extra(extra: str, num_extra: int, data: ImageData, index_dir: str) -> I
     return images
 
 
-def check_classes(folder: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
+def check_subfolders(folder: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
     """Check that the subfolders of a folder, in their order, are the classes: by their labels or by their names.
 
     Raises:

@@ -33,6 +33,7 @@ from flows.noise import uniform_noise
 from flows.training import check_arguments, check_config, command_line, load_flow, to_json
 from flows.training.given import check_fits
 from scripts.files.decoded_name import decoded_name
+from scripts.files.new_file import check_new_file
 from scripts.files.read_images import read_images
 
 MODES = {1: "L", 3: "RGB"}
@@ -65,13 +66,8 @@ def compress(
     out: str,
 ) -> None:
     """Write the file, and print figures as JSON; see conf/compress.yaml for the arguments."""
+    check_new_file("out", out)
     path = Path(out)
-    if path.exists():
-        raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"out={out}: there is no folder {path.parent}: make it, or give another path")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"out={out} cannot be written there: give another path")
     if images is not None and (split, num_images) != (None, None):
         raise ValueError("split and num_images choose images of data: leave them out with images=...")
     flow = load_flow(ckpt)

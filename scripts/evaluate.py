@@ -30,7 +30,6 @@ from flows.image_flow import ImageFlow
 from flows.likelihood import bits_per_dim, draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
 from flows.training import (
     check_arguments,
-    check_class_names,
     check_config,
     command_line,
     load_flow,
@@ -38,7 +37,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_conditions, check_fits, given, on_device
+from flows.training.given import check_conditions, check_fits, check_labels, given, on_device
 from flows.training.machine.sharing import shared
 from flows.training.metric import Average
 from flows.training.run.provenance import check_split, describe_data
@@ -87,8 +86,7 @@ def evaluate(
     images = images_of(data, split)
     if provenance is not None:
         check_split(provenance.data, made_from, split)
-    if flow.num_classes is not None and provenance is not None:
-        check_class_names(provenance.class_names, data.class_names)
+    check_labels(flow, provenance, data)
     with shared() as share:
         flow = flow.to(place)
         loader = data.batches(images, share.rank, share.world_size)

@@ -34,7 +34,6 @@ from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from flows.training import (
     check_arguments,
-    check_class_names,
     check_config,
     command_line,
     image_grid,
@@ -44,7 +43,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_fits, on_device
+from flows.training.given import check_fits, check_labels, on_device
 from flows.training.knobs import all_knobs
 from flows.training.machine.sharing import Share, shared
 from flows.training.quality.distances import check_enough, check_installed, distances
@@ -125,8 +124,7 @@ def measure(
     features.check(flow.image_shape)
     data.prepare_data()
     data.setup()
-    if flow.num_classes is not None and provenance is not None:
-        check_class_names(provenance.class_names, data.class_names)
+    check_labels(flow, provenance, data)
     real_set = choose("split", {"val": data.val_set, "test": data.test_set}, split)
     train_set = data.sets["train"]
     some = shuffled(len(train_set), "floor", seed)[:num_samples].sort().values

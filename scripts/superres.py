@@ -27,7 +27,6 @@ from flows.likelihood import mean_bits_per_dim
 from flows.training import (
     ImageAverage,
     check_arguments,
-    check_class_names,
     check_config,
     command_line,
     image_grid,
@@ -37,7 +36,15 @@ from flows.training import (
     set_tf32,
     to_json,
 )
-from flows.training.given import check_classes, check_conditions, check_fits, given, given_log_probs, on_device
+from flows.training.given import (
+    check_classes,
+    check_conditions,
+    check_fits,
+    check_labels,
+    given,
+    given_log_probs,
+    on_device,
+)
 from flows.training.grid import enlarged
 from flows.training.quality.samples import in_levels_of
 from flows.training.run.provenance import check_split, describe_data
@@ -94,9 +101,8 @@ def measure(
     check_shapes(flow, small_flow, data)
     data.prepare_data()
     data.setup()
-    for its, model in (provenance, flow), (of_small, small_flow):
-        if its is not None and model.num_classes is not None:
-            check_class_names(its.class_names, data.class_names)
+    check_labels(flow, provenance, data)
+    check_labels(small_flow, of_small, data)
     loader = data.batches(choose("split", data.sets, split))
 
     given_small, small, total = ImageAverage(), ImageAverage(), ImageAverage()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
+from flows.provenance import Provenance, check_class_names
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch, ImageData
@@ -68,6 +69,21 @@ def check_classes(name: str, flow: ImageFlow, data: ImageData) -> None:
             f"{name} is a model of {flow.num_classes} classes, but data.num_classes is {data.num_classes}: give "
             "labelled data of as many classes by data=NAME"
         )
+
+
+def check_labels(flow: ImageFlow, provenance: Provenance | None, data: ImageData) -> None:
+    """Check that the labels of the data mean what they meant when the flow was trained, if that is known.
+
+    Args:
+        flow: without classes, it reads no labels, and nothing is checked.
+        provenance: of the flow.
+        data: after its `setup`.
+
+    Raises:
+        ValueError: if the classes have other names.
+    """
+    if flow.num_classes is not None and provenance is not None:
+        check_class_names(provenance.class_names, data.class_names)
 
 
 def check_conditions(flow: ImageFlow, condition_shape: Sequence[int] | None) -> None:

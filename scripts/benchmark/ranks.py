@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from flows.training.command.overrides import as_argument
-from scripts.benchmark.report import as_markdown
+from scripts.comparison.form import as_markdown
 
 ROOT = Path(__file__).parent.parent.parent
 BATCH = 32

@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.benchmark.comparison import FLOOR, compiled
 from scripts.benchmark.contestants import OURS, PEERS, as_peer
+from scripts.comparison.form import as_markdown
 
 
 def fastest_peer(times: dict[str, Any]) -> str | None:
@@ -124,9 +125,3 @@ def markdown(report: dict[str, Any]) -> str:
     if "growth" in report:
         parts.append(as_markdown(growth_table(report["growth"])))
     return "\n\n".join(parts) + "\n"
-
-
-def as_markdown(rows: list[list[str]]) -> str:
-    """Return rows as a Markdown table. The first row is the header."""
-    header, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *body])

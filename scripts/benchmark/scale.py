@@ -34,7 +34,8 @@ from PIL import Image
 from data.order import TrainOrder
 from flows.training.command.overrides import as_argument
 from scripts.benchmark.first_batches import BATCHES, FirstBatches
-from scripts.benchmark.report import as_markdown, exponent
+from scripts.benchmark.report import exponent
+from scripts.comparison.form import as_markdown
 
 ROOT = Path(__file__).parent.parent.parent
 IMPORT, FOLDER, NPZ, ORDER = "import torch", "folder of files", "npz", "order"

@@ -21,8 +21,13 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the columns that hold something."""
     names = filled(rows)
-    lines = [names, ["---"] * len(names), *([row[name].replace("|", "\\|") for name in names] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return as_markdown([names, *([row[name] for name in names] for row in rows)])
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a table. The first row is the header."""
+    header, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *body])
 
 
 def latex(rows: Sequence[Row]) -> str:

@@ -21,10 +21,11 @@ from data import EvalOrder, ImageData, ImageSet
 from flows.arguments import require_positive
 from flows.edits import attribute_between
 from flows.image_flow import ImageFlow
-from flows.training import check_arguments, check_class_names, check_config, command_line, load_flow, pick_device
-from flows.training.given import check_fits
+from flows.training import check_arguments, check_config, command_line, load_flow, pick_device
+from flows.training.given import check_fits, check_labels
 from scripts.edit.pictures import labels_for
 from scripts.edit.sides import sides_of_classes, sides_of_files
+from scripts.files.new_file import check_new_file
 
 
 @command_line("../../conf", "edit/make_attribute")
@@ -54,11 +55,8 @@ def make(
 ) -> None:
     """Write the attribute into the file `out`; see conf/edit/make_attribute.yaml for the arguments."""
     require_positive(batch_size=batch_size, num_images=num_images)
+    check_new_file("out", out, ".safetensors")
     path = Path(out)
-    if path.exists():
-        raise FileExistsError(f"{path} is there already: give another file by out=, or remove it")
-    if path.suffix != ".safetensors" or not path.absolute().parent.is_dir():
-        raise ValueError(f"out={out} is the .safetensors file to be written, in a folder that is there")
     flow, provenance = load_flow(ckpt, with_provenance=True)
     flow = flow.to(pick_device(device))
     if data is None:
@@ -66,8 +64,7 @@ def make(
     else:
         check_fits(ckpt, flow, data)
         sides = sides_of_classes(data, having, lacking, num_images, seed)
-        if flow.num_classes is not None and provenance is not None:
-            check_class_names(provenance.class_names, data.class_names)
+        check_labels(flow, provenance, data)
     attribute = attribute_between(flow, name, *(encoded(flow, side, label, batch_size) for side in sides))
     attribute.save(path)
     print(f"{path}: {name}, from {attribute.num_with} images with it and {attribute.num_without} without")

@@ -7,8 +7,13 @@ NAMES = {".json": "JSON", ".csv": "CSV", ".safetensors": "weights"}
 """What files hold, by the ending of their names."""
 
 
-def check_new_file(name: str, told: str | None, ending: str) -> None:
+def check_new_file(name: str, told: str | None, ending: str | None = None) -> None:
     """Check that a file can be written, before anything is computed.
+
+    Args:
+        name: of the setting.
+        told: the file; None if none is to be written.
+        ending: of its name; None for any.
 
     Raises:
         ValueError: if it has another ending than its content.
@@ -17,7 +22,7 @@ def check_new_file(name: str, told: str | None, ending: str) -> None:
     if told is None:
         return
     path = Path(told)
-    if path.suffix != ending:
+    if ending is not None and path.suffix != ending:
         raise ValueError(f"{name}={told} would hold {NAMES[ending]}: give it a name that ends in {ending}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name}={told}: there is no folder {path.parent}: make it, or give another path")

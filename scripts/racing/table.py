@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 
 from flows.training import Run
+from scripts.comparison.form import as_markdown
 from scripts.racing.contestant import Contestant, value_of
-
-BAR = r"\|"
-"""A bar within a cell of a table in Markdown."""
 
 
 def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> str:
@@ -19,7 +17,7 @@ def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> 
     columns = ["contestant", "parameters", "images", "images/s", "val bits/dim", "gain", "test bits/dim", "each seed"]
     with_fd = any(contestant.mean("val_fd") is not None for contestant in contestants)
     columns += ["val FD"] * with_fd
-    lines = [columns, ["---"] * len(columns)]
+    lines = [columns]
     first = contestants[0].mean("val_bits_per_dim")
     for contestant in contestants:
         val, test = contestant.mean("val_bits_per_dim"), contestant.mean("test_bits_per_dim")
@@ -45,8 +43,8 @@ def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> 
         differ = " These differ, so do not compare their FD." if len(measured) > 1 else ""
         parts.insert(0, f"FD is that of {'; and of '.join(measured)}.{differ}")
     if len(contestants) > 1 or goals:
-        parts.insert(0, as_table(time_to_quality(contestants, goals)))
-    return "\n\n".join([as_table(lines), *filter(None, parts)]) + "\n"
+        parts.insert(0, as_markdown(time_to_quality(contestants, goals)))
+    return "\n\n".join([as_markdown(lines), *filter(None, parts)]) + "\n"
 
 
 def of_seed(run: Run) -> str:
@@ -70,16 +68,11 @@ def time_to_quality(contestants: Sequence[Contestant], goals: Sequence[float] = 
     known = [(bits, whose) for bits, whose in ends if bits is not None and math.isfinite(bits)]
     targets = [*known, *((bits, "") for bits in goals)]
     header = ["minutes until", *(f"{bits:.3f}{whose}" for bits, whose in targets)]
-    lines = [header, ["---"] * len(header)]
+    lines = [header]
     for contestant in contestants:
         minutes = [contestant.minutes_until(bits) for bits, _ in targets]
         lines.append([contestant.name, *(shown(one, ".1f") for one in minutes)])
     return lines
-
-
-def as_table(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as a table in Markdown."""
-    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
 
 
 def shown(value: float | None, form: str) -> str:

@@ -86,7 +86,7 @@ def test_bits_that_the_flow_drops_are_among_those_it_says(folder: Path, capsys: 
 def test_what_is_there_already_stays(folder: Path) -> None:
     told = [f"ckpt={folder}/flow.safetensors"]
     (folder / "all.flow").write_text("mine")
-    with pytest.raises(FileExistsError, match="is there already: give another file by out="):
+    with pytest.raises(FileExistsError, match=r"all\.flow holds a result already: give another path, or remove it"):
         call(compress.main, *told, f"images={folder}/mine", f"out={folder}/all.flow")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         call(compress.main, *told, f"images={folder}/mine", f"out={folder}/none/all.flow")
