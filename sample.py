@@ -20,13 +20,10 @@ from contextlib import nullcontext
 from hashlib import sha256
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
 
 try:
     import torch
-    from omegaconf import DictConfig, OmegaConf
-    from rich.console import Console
-    from rich.progress import track
+    from omegaconf import DictConfig
     from torch import Tensor
 
     from flows import Sampler
@@ -36,7 +33,7 @@ try:
     from flows.image_flow import ImageFlow
     from flows.provenance import Provenance
     from flows.training import (
-        check_arguments,
+        call,
         command_line,
         image_grid,
         is_first_rank,
@@ -45,6 +42,7 @@ try:
         save_png,
         set_tf32,
     )
+    from flows.training.command.track import track
     from flows.training.grid import check_channels, enlarged, read_pngs, with_names
     from flows.training.knobs import all_knobs
     from flows.training.machine.sharing import shared
@@ -67,10 +65,7 @@ MOST_COLUMNS = 20
 @command_line("conf", "sample")
 def main(cfg: DictConfig) -> None:
     """Draw the samples that the config asks for."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]  # the modules are imported already
-    check_arguments(draw, arguments)
-    draw(**arguments)
+    call(draw, cfg)
 
 
 def draw(
@@ -143,7 +138,7 @@ def draw(
         share.wait()
         sampler = Sampler(flow.to(place), parallel)
         for knobs, folder in folders.items():
-            told = track(share.of(batches), str(knobs), console=Console(stderr=True), transient=True)
+            told = track(share.of(batches), str(knobs))
             first = []
             for some in told:
                 chosen = seeds[some.start : some.stop]

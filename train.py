@@ -152,7 +152,7 @@ def run(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
     summary = training.RunSummary(
         run_dir / "summary.json",
         resumed=start is not None,
-        earlier=start and start.parent.parent / "summary.json",
+        earlier=start and training.run_of(start) / "summary.json",
         seed=cfg.seed,
     )
     with summary:

@@ -1,4 +1,4 @@
-"""From 8-bit images to continuous ones and back: the only place that knows `num_bits`."""
+"""From 8-bit images to continuous ones and back."""
 
 import math
 
@@ -28,6 +28,7 @@ class Dequantize(nn.Module):
             raise ValueError(f"num_bits is a whole number between 1 and 8, got {num_bits!r}")
         self.num_bits = num_bits
         self.num_grey = 2**num_bits
+        self.grey_step = 256 // self.num_grey
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Dequantize.
@@ -45,7 +46,7 @@ class Dequantize(nn.Module):
 
     def place(self, images: Tensor, position: Tensor) -> Tensor:
         """Return `x` in the bins of uint8 images, each value at its position in its bin: 0 (the low end) to below 1."""
-        grey = torch.div(images, 256 // self.num_grey, rounding_mode="floor").to(position.dtype)
+        grey = torch.div(images, self.grey_step, rounding_mode="floor").to(position.dtype)
         return (grey + position) / self.num_grey - 0.5
 
     def log_bin_volume(self, images: Tensor) -> float:
@@ -55,7 +56,11 @@ class Dequantize(nn.Module):
     def inverse(self, x: Tensor) -> Tensor:
         """Return the uint8 images whose bins hold `x`; values outside the cube take the nearest grey level."""
         grey = torch.floor((x + 0.5) * self.num_grey).clamp(0, self.num_grey - 1)
-        return (grey * (256 // self.num_grey)).to(torch.uint8)
+        return (grey * self.grey_step).to(torch.uint8)
+
+    def without_low_bits(self, images: Tensor) -> Tensor:
+        """Return uint8 images in the grey levels that samples have: without the low bits that are dropped."""
+        return images - images % self.grey_step
 
 
 def in_precision(noise: Tensor, dtype: torch.dtype) -> Tensor:

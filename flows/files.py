@@ -16,6 +16,7 @@ from flows.image_flow import ImageFlow
 from flows.models.registry import build
 from flows.provenance import PROVENANCE_KEY, Provenance
 from flows.valid_json import to_json
+from flows.whole_file import whole_file
 
 SPEC_KEY = "flow"
 """Where a checkpoint (or the metadata of a safetensors file) keeps the arguments of `flows.build`."""
@@ -51,7 +52,7 @@ def load(path: str | Path, *, with_provenance: bool = False) -> ImageFlow | tupl
     spec, weights, told = read(path)
     provenance = None if told is None else Provenance.from_dict(told)
     try:
-        flow = build(**spec)
+        flow = build(**spec).to(dtype_of(weights))
         flow.load_state_dict(weights)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} {_mismatch(spec, error, provenance)}") from error
@@ -68,6 +69,7 @@ def save(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"{path} would be no file that load reads: give it a name that ends in .safetensors")
+    flow = getattr(flow, "_orig_mod", flow)  # what torch.compile wraps
     if getattr(flow, "spec", None) is None:
         raise ValueError("a file says how to build its flow: make the flow by flows.build, so that this is known")
     weights = {name: tensor.detach().cpu() for name, tensor in flow.state_dict().items()}
@@ -76,9 +78,14 @@ def save(flow: ImageFlow, path: str | Path, provenance: Provenance | None = None
     metadata = {"format": "pt", SPEC_KEY: json.dumps(flow.spec)}
     if provenance is not None:
         metadata[PROVENANCE_KEY] = to_json(provenance.as_dict())
-    partial = Path(f"{path}.partial")
-    save_file(weights, partial, metadata=metadata)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(weights, partial, metadata=metadata)
+
+
+def dtype_of(weights: dict[str, Tensor]) -> torch.dtype:
+    """Return the precision of a flow with these weights: float64 if they are, else float32."""
+    is_double = all(tensor.dtype == torch.float64 for tensor in weights.values() if tensor.is_floating_point())
+    return torch.float64 if is_double and weights else torch.float32
 
 
 def peek(path: str | Path) -> dict[str, Any]:

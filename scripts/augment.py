@@ -14,13 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import ImageData, ImageSet
 from data.order import shuffled
@@ -31,7 +28,7 @@ from flows.edits import turned
 from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from flows.training import (
-    check_arguments,
+    call,
     check_class_names,
     check_config,
     command_line,
@@ -41,7 +38,12 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.track import track
 from flows.training.given import check_fits, given, on_device
+from flows.training.grid import check_channels
+from flows.training.knobs import Knobs
+from flows.training.quality.samples import drawn, in_batches
+from flows.whole_file import whole_file
 from scripts.files.new_folder import check_new_folder, new_folder
 
 DEFAULTS = {"samples": {"temperature": 1.0, "guidance": 0.0}, "latents": {"angle": 30.0}}
@@ -59,9 +61,7 @@ CHECKS: dict[str, Callable[[float], float]] = {
 def main(cfg: DictConfig) -> None:
     """Make the images that the config asks for."""
     check_config(cfg)
-    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "imports")}
-    check_arguments(augment, arguments)
-    augment(data=instantiate(cfg.data), **arguments)
+    call(augment, cfg)
 
 
 @torch.no_grad()
@@ -87,6 +87,7 @@ def augment(
     place = pick_device(device)
     set_tf32(False)
     flow, provenance = load_flow(ckpt, with_provenance=True)
+    check_channels(flow.image_shape[0])
     names = class_folders(data)
     check_flow(ckpt, flow, data, by)
     flow.check_drawing(chosen.get("guidance", 0.0))
@@ -95,14 +96,14 @@ def augment(
     check_class_names(None if provenance is None else provenance.class_names, data.class_names)
     flow, train_set = flow.to(place), data.sets["train"]
     seeds = range(seed, seed + num_images)
-    batches = [seeds[start : start + batch_size] for start in range(0, num_images, batch_size)]
     folder = new_folder(out)
     for name in names:
         (folder / name).mkdir()
     sampler = Sampler(flow)
-    for some in track(batches, by, console=Console(stderr=True), transient=True):
+    for some in track(in_batches(seeds, batch_size), by):
         if by == "samples":
-            images, labels = drawn(sampler, some, **chosen)
+            images, labels = drawn(sampler, some, Knobs(chosen["temperature"], chosen["guidance"]))
+            assert labels is not None
         else:
             images, labels = near(flow, sampler, train_set, some, **chosen)
         for image, label, number in zip(images.cpu(), labels.tolist(), some, strict=True):
@@ -118,7 +119,8 @@ def augment(
         "num_train_images": len(train_set),
         "class_names": data.class_names,
     }
-    (folder / "about.json").write_text(to_json(about) + "\n", encoding="utf-8")
+    with whole_file(folder / "about.json") as partial:
+        partial.write_text(to_json(about) + "\n", encoding="utf-8")
     print(f"{folder}: {num_images:,} images by {by}, {', '.join(f'{key} {value:g}' for key, value in chosen.items())}")
 
 
@@ -164,14 +166,6 @@ def check_flow(ckpt: str, flow: ImageFlow, data: ImageData, by: str) -> None:
             "'model.num_classes=${data.num_classes}', or take by=latents"
         )
     check_fits(ckpt, flow, data)
-
-
-def drawn(sampler: Sampler, seeds: range, temperature: float, guidance: float) -> tuple[Tensor, Tensor]:
-    """Draw samples, their classes in turn as by `sample.py`, and return them with their labels."""
-    flow = sampler.flow
-    assert flow.num_classes is not None
-    labels = torch.tensor(seeds, device=next(flow.parameters()).device) % flow.num_classes
-    return sampler.sample(seeds, temperature, labels, guidance=guidance), labels
 
 
 def near(flow: ImageFlow, sampler: Sampler, images: ImageSet, seeds: range, angle: float) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from flows.training import keep_freed_memory, print_whatever_comes, to_json
 from scripts.benchmark.comparison import compare
@@ -47,6 +47,7 @@ from scripts.benchmark.growth import measure_growth, plot_growth
 from scripts.benchmark.memory import fail_rather_than_be_killed
 from scripts.benchmark.report import growth_table, markdown, tables
 from scripts.benchmark.work import SHAPES, WORKS
+from scripts.files.new_folder import make_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {told.folder} holds a benchmark already: give another folder, or rename or remove this one")
     if told.compile and device.type == "cpu" and not has_compiler():
         sys.exit("error: --compile needs a C++ compiler, and there is none: install g++, or leave out --compile")
-    told.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(told.folder)
+    except OSError as error:
+        sys.exit(f"error: {error}")
     if device.type == "cpu":
         fail_rather_than_be_killed()
         keep_freed_memory()  # as train.py does
@@ -110,8 +114,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-growth", dest="growth", action="store_false", help="leave out the growth with size")
     parser.add_argument("--compile", action="store_true", help="measure all of them compiled, too: many minutes more")
     told = parser.parse_args(arguments)
-    if told.folder.exists() and not told.folder.is_dir():
-        parser.error(f"{told.folder} is a file: give a folder for the results")
     if not 0 < told.seconds < math.inf:
         parser.error(f"--seconds is a number above 0, got {told.seconds}")
     if told.rounds < 2:

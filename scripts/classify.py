@@ -11,23 +11,24 @@ chosen by the images that are measured.
 """
 
 import json
+import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count, islice
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import Batch, ImageData, ImageFolder, ImageSet, TrainOrder
 from data.image_set import Joined
 from flows.arguments import choose, require_positive
-from flows.training import check_arguments, check_class_names, check_config, command_line, pick_device, set_tf32
+from flows.training import call, check_class_names, check_config, command_line, pick_device, set_tf32
+from flows.training.command.track import track
 from flows.training.given import on_device
 from flows.training.quality.classifier import ConvClassifier
 
@@ -36,11 +37,7 @@ from flows.training.quality.classifier import ConvClassifier
 def main(cfg: DictConfig) -> None:
     """Train and measure as the config says."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    for key in ("data", "seed", "imports"):
-        del arguments[key]
-    check_arguments(classify, arguments)
-    classify(data=instantiate(cfg.data), **arguments)
+    call(classify, cfg)
 
 
 def classify(
@@ -112,7 +109,11 @@ def check_subfolders(folder: Path, found: Sequence[str], wanted: Sequence[str] |
     """
     about = folder / "about.json"
     if about.exists():
-        check_class_names(wanted, json.loads(about.read_text(encoding="utf-8")).get("class_names"))
+        try:
+            made_for = json.loads(about.read_text(encoding="utf-8"))["class_names"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{about} is damaged: make the images again with scripts/augment.py") from error
+        check_class_names(wanted, made_for)
     numbered = all(name.isdecimal() and int(name) == label for label, name in enumerate(found))
     if not numbered and list(found) != list(wanted or ()):
         raise ValueError(
@@ -147,17 +148,24 @@ def fit(network: ConvClassifier, batches: Iterator[Batch], num_steps: int, learn
         batches: at least `num_steps`.
         num_steps: one for each batch.
         learning_rate: the largest.
+
+    Raises:
+        ValueError: if the learning rate is not above 0, or so high that training diverges.
     """
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"the learning rate is a number above 0, got {learning_rate}")
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, num_steps)
-    told = track(islice(batches, num_steps), "training", num_steps, console=Console(stderr=True), transient=True)
+    told = track(islice(batches, num_steps), "training", num_steps)
     for batch in told:
         loss = F.cross_entropy(network.head(network(batch.images)), batch.labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise ValueError(f"training diverged: give a lower learning rate than {learning_rate}")
     network.eval()
 
 

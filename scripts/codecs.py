@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
+from torchvision.utils import make_grid
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import ImageData
 from flows.arguments import choose, require_positive
-from flows.training import check_arguments, check_config, command_line, to_json
+from flows.training import call, check_config, command_line, to_json
+from flows.training.command.track import track
 from flows.training.grid import check_channels
+from scripts.comparison.form import as_markdown
 from scripts.files.new_file import check_new_file
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,9 +45,7 @@ LARGEST_SIDE = {"WebP": 16_383}
 def main(cfg: DictConfig) -> None:
     """Measure the codecs as the config says."""
     check_config(cfg)
-    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
-    check_arguments(measure, arguments)
-    measure(data=instantiate(cfg.data), **arguments)
+    call(measure, cfg)
 
 
 def measure(*, data: ImageData, split: str, num_images: int | None, out: str | None) -> None:
@@ -65,17 +63,18 @@ def measure(*, data: ImageData, split: str, num_images: int | None, out: str | N
     if "JPEG-XL" not in codecs():
         print("JPEG-XL is left out: it needs pip install -e '.[codecs]'", file=sys.stderr)
     for name in codecs():
-        told = track(images, f"{name}, {split} images", console=Console(stderr=True), transient=True)
+        told = track(images, f"{name}, {split} images")
         sizes = torch.tensor([8 * size(image, name) / dims for image in told], dtype=torch.double)
         found[name] = {
             "bits_per_dim": sizes.mean().item(),
             "standard_error": (sizes.std() / len(sizes) ** 0.5).item(),
             "bits_per_dim_in_one_picture": in_one_picture(images, name),
         }
-    print(f"| {len(images):,} {split} images | one by one | in one picture |\n| --- | --- | --- |")
+    lines = [[f"{len(images):,} {split} images", "one by one", "in one picture"]]
     for name, row in found.items():
         together = row["bits_per_dim_in_one_picture"]
-        print(f"| {name} | {row['bits_per_dim']:.3f} | {'-' if together is None else f'{together:.3f}'} |")
+        lines.append([name, f"{row['bits_per_dim']:.3f}", "-" if together is None else f"{together:.3f}"])
+    print(as_markdown(lines))
     if out is not None:
         Path(out).write_text(to_json({"split": split, "images": len(images), "codecs": found}) + "\n")
 
@@ -109,10 +108,7 @@ def in_one_picture(images: Tensor, codec: str) -> float | None:
 
 def side_by_side(images: Tensor) -> Tensor:
     """Return images `(B, C, H, W)` side by side as one picture, `(C, H', W')`. The last row may end in black."""
-    columns = math.ceil(len(images) ** 0.5)
-    missing = -len(images) % columns
-    tiles = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-    return torch.cat([torch.cat([*row], 2) for row in torch.split(tiles, columns)], 1)
+    return make_grid(images, math.ceil(len(images) ** 0.5), padding=0)[: images.shape[1]]
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from flows.training import print_whatever_comes
-from scripts.comparison.form import markdown
+from scripts.comparison.form import as_markdown
 
 Areas = dict[str, dict[str, float]]
 """AUROC of each score, for each folder."""
@@ -39,9 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shared = [score for score in next(iter(areas.values())) if all(score in row for row in areas.values())]
     areas = {folder: {score: row[score] for score in shared} for folder, row in areas.items()}
     shared.sort(key=lambda score: -mean_of(areas, score))
-    rows = [{"score": score, **{f: f"{row[score]:.3f}" for f, row in areas.items()}} for score in shared]
-    print(f"{markdown(rows)}\n")
-    print(markdown([{"left out": f, "best on the others": s, "AUROC": f"{a:.3f}"} for f, s, a in left_out(areas)]))
+    rows = [[score, *(f"{row[score]:.3f}" for row in areas.values())] for score in shared]
+    print(as_markdown([["score", *areas], *rows]))
+    rows = [[folder, score, f"{area:.3f}"] for folder, score, area in left_out(areas)]
+    print(f"\n{as_markdown([['left out', 'best on the others', 'AUROC'], *rows])}")
 
 
 def read(folder: Path) -> dict[str, float]:

@@ -7,51 +7,46 @@ Examples:
 scripts/decompress.py gives the images back. Both need `pip install -e '.[compress]'`.
 """
 
-import math
 import os
 import sys
 import time
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import ImageData
-from data.files.decode import original
+from data.files.decode import MODES, original
 from flows.arguments import choose, require_positive
 from flows.coding import ImageCodec, write_stream
 from flows.image_flow import ImageFlow
 from flows.likelihood import bits_per_dim
 from flows.noise import uniform_noise
-from flows.training import check_arguments, check_config, command_line, load_flow, to_json
+from flows.training import call, check_config, command_line, load_flow, to_json
 from flows.training.given import check_fits
+from flows.training.grid import check_channels
 from scripts.files.decoded_name import decoded_name
 from scripts.files.new_file import check_new_file
 from scripts.files.read_images import read_images
 
-MODES = {1: "L", 3: "RGB"}
-"""Pillow's names of grey and colour images of 8 bits, by the number of channels."""
-
 NUM_DRAWS = 4
 """Draws of noise for the bits/dim that the flow says."""
+
+
+LONGEST_NAME = 255
+"""Most bytes in the name of a file."""
 
 
 @command_line("../conf", "compress")
 def main(cfg: DictConfig) -> None:
     """Code the images that the config names."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    for key in ("data", "data_root", "seed", "imports"):
-        del arguments[key]
-    check_arguments(compress, arguments)
-    compress(data=instantiate(cfg.data), **arguments)
+    call(compress, cfg)
 
 
 @torch.no_grad()
@@ -71,6 +66,7 @@ def compress(
     if images is not None and (split, num_images) != (None, None):
         raise ValueError("split and num_images choose images of data: leave them out with images=...")
     flow = load_flow(ckpt)
+    check_channels(flow.image_shape[0])
     codec = ImageCodec(flow)
     pixels, names = of_data(data, ckpt, flow, split or "test", num_images) if images is None else of_files(images, flow)
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -121,6 +117,8 @@ def of_files(told: str | list[str], flow: ImageFlow) -> tuple[Tensor, list[str]]
     for path, name in zip(paths, names, strict=True):
         if (other := back.setdefault(decoded_name(name), path)) is not path:
             raise ValueError(f"{other} and {path} would both come back as {decoded_name(name)}: leave one out")
+        if len(os.fsencode(decoded_name(name).name)) > LONGEST_NAME:
+            raise ValueError(f"{path} would come back as a file with too long a name: give it a shorter one")
     wanted = MODES[flow.image_shape[0]]
     for path in paths:
         mode = original(Path(path)).mode
@@ -136,7 +134,7 @@ def said_by(flow: ImageFlow, images: Tensor) -> float:
         for draw in range(NUM_DRAWS):
             noise = uniform_noise(rows, flow.image_shape, seed=0, stream=draw)
             found.append(bits_per_dim(flow.log_prob(images[rows], noise=noise), flow.num_dims).double().sum())
-    dropped = 8 - math.log2(flow.dequantize.num_grey)
+    dropped = 8 - flow.dequantize.num_bits
     return torch.stack(found).sum().item() / (NUM_DRAWS * len(images)) + dropped
 
 

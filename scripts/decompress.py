@@ -7,16 +7,15 @@ Examples:
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from flows.coding import ImageCodec, read_stream
-from flows.training import check_arguments, command_line, load_flow, save_png
+from flows.training import call, command_line, load_flow, save_png
 from scripts.files.decoded_name import decoded_name
 from scripts.files.new_folder import check_new_folder, new_folder
 
@@ -24,10 +23,7 @@ from scripts.files.new_folder import check_new_folder, new_folder
 @command_line("../conf", "decompress")
 def main(cfg: DictConfig) -> None:
     """Decode the images of the file that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(decompress, arguments)
-    decompress(**arguments)
+    call(decompress, cfg)
 
 
 def decompress(*, ckpt: str, stream: str, out: str) -> None:

@@ -6,10 +6,16 @@ Examples:
     python scripts/estimate.py experiment=glow_lsun num_images=3033042 model.memory_flat=true
 """
 
+import sys
+from pathlib import Path
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
+
 from data.datamodule import held_out
+from flows.arguments import require_positive
 from flows.training import check_config, command_line, forecast
 
 
@@ -22,8 +28,10 @@ def main(cfg: DictConfig) -> None:
 
 def images_an_epoch(cfg: DictConfig) -> int | None:
     """Return how many images are left for training, or None if this is not known before the data are loaded."""
+    told = {"num_images": cfg.num_images, "data.num_val": cfg.data.num_val, "data.num_train": cfg.data.num_train}
+    require_positive(**{name: number for name, number in told.items() if number is not None})
     source = None if isinstance(cfg.data.source, str) else instantiate(cfg.data.source)
-    num_images = cfg.num_images or getattr(source, "num_images", None)
+    num_images = getattr(source, "num_images", None) if cfg.num_images is None else cfg.num_images
     if num_images is None:
         return None
     rest = num_images - held_out(num_images, cfg.data.num_val)

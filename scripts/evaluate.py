@@ -16,20 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
+from omegaconf import DictConfig
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import Batch, ImageData, ImageSet
 from flows.arguments import choose, require_positive
 from flows.image_flow import ImageFlow
 from flows.likelihood import bits_per_dim, draw_log_probs, importance_weighted_bits_per_dim, mean_bits_per_dim
 from flows.training import (
-    check_arguments,
+    call,
     check_config,
     command_line,
     load_flow,
@@ -37,10 +34,12 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.track import track
 from flows.training.given import check_conditions, check_fits, check_labels, given, on_device
 from flows.training.machine.sharing import shared
 from flows.training.metric import Average
 from flows.training.run.provenance import check_split, describe_data
+from flows.whole_file import whole_file
 from scripts.files.new_file import check_new_file
 
 
@@ -48,10 +47,7 @@ from scripts.files.new_file import check_new_file
 def main(cfg: DictConfig) -> None:
     """Evaluate the flow as the config says."""
     check_config(cfg)
-    arguments = {str(key): cfg[key] for key in cfg if key not in ("data", "data_root", "seed", "imports")}
-    check_arguments(evaluate, arguments)
-    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    evaluate(data=instantiate(cfg.data), made_from=describe_data(config), **arguments)
+    call(evaluate, cfg, made_from=describe_data(cfg.data))
 
 
 @torch.no_grad()
@@ -90,9 +86,7 @@ def evaluate(
     with shared() as share:
         flow = flow.to(place)
         loader = data.batches(images, share.rank, share.world_size)
-        told = track(
-            on_device(loader, place), f"{split} images", len(loader), console=Console(stderr=True), transient=True
-        )
+        told = track(on_device(loader, place), f"{split} images", len(loader))
         found = share.gathered(
             [
                 {
@@ -178,15 +172,13 @@ def warn_of_nonfinite(images: ImageSet, columns: dict[str, Tensor]) -> None:
 
 def write_rows(path: Path, images: ImageSet, columns: dict[str, Tensor]) -> None:
     """Write one row per image: its row in the set, its file if it has one, its label if it has one, and the results."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["index", "file", "label", *columns])
         for row, (label, *values) in enumerate(zip(images.labels.tolist(), *columns.values(), strict=True)):
             name = images.class_names[label] if images.class_names and label >= 0 else label
             shown = [images.name(row) or "", "" if label < 0 else name, *(f"{value:.6f}" for value in values)]
             writer.writerow([row, *shown])
-    partial.replace(path)
 
 
 if __name__ == "__main__":

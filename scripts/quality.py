@@ -13,17 +13,17 @@ on if it is given again. Choose settings by validation images (split=val, the de
 the final figure.
 """
 
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import ImageData, ImageSet, Subset
 from data.order import shuffled
@@ -33,7 +33,7 @@ from flows.check_inputs import check_seeds
 from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from flows.training import (
-    check_arguments,
+    call,
     check_config,
     command_line,
     image_grid,
@@ -43,6 +43,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.track import track
 from flows.training.given import check_fits, check_labels, on_device
 from flows.training.knobs import all_knobs
 from flows.training.machine.sharing import Share, shared
@@ -57,27 +58,21 @@ from flows.training.quality.samples import (
     described_samples,
     drawn,
     in_batches,
-    in_levels_of,
     joined,
 )
-from flows.training.quality.so_far import SoFar, make_folder, read_so_far, write_so_far, write_whole
+from flows.training.quality.so_far import SoFar, read_so_far, write_so_far
 from flows.training.run.lock import hold_out
 from flows.training.run.provenance import check_split, describe_data
-
-SHOWN: Any = {"console": Console(stderr=True), "transient": True}
+from flows.whole_file import whole_file
+from scripts.files.new_folder import make_folder
 
 
 @command_line("../conf", "quality")
 def main(cfg: DictConfig) -> None:
     """Measure the flow as the config says."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    for key in ("data", "features", "data_root", "imports"):
-        del arguments[key]
-    check_arguments(measure, arguments)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    made_from = {"data": describe_data(config["data"]), "features": config["features"]}
-    measure(data=instantiate(cfg.data), features=instantiate(cfg.features), made_from=made_from, **arguments)
+    made_from = {"data": describe_data(cfg.data), "features": OmegaConf.to_container(cfg.features, resolve=True)}
+    call(measure, cfg, made_from=made_from)
 
 
 @torch.no_grad()
@@ -149,7 +144,7 @@ def measure(
             real = described(real_set, data, flow, features, share, f"{split} images")
             floor = described(Subset(train_set, some), data, flow, features, share, "training images")
             missing = [(knobs, k) for knobs in settings for k in sample_seeds if (knobs, k) not in so_far]
-            for knobs, k in track(missing, "sets of samples", **SHOWN):
+            for knobs, k in track(missing, "sets of samples"):
                 seeds = range(k * num_samples, (k + 1) * num_samples)
                 how: Any = {"knobs": knobs, "frequencies": frequencies, "share": share}
                 samples = described_samples(sampler, features, seeds, batch_size, **how)
@@ -185,7 +180,8 @@ def measure(
         table = markdown(result)
         (folder / "quality.md").write_text(table)
         plot(result, folder / "quality.png")
-        write_whole(folder / "quality.json", to_json(result) + "\n")
+        with whole_file(folder / "quality.json") as partial:
+            partial.write_text(to_json(result) + "\n")
         unfinished.unlink(missing_ok=True)
     print(table)
     print(f"{folder}/best.png: samples at {best}, the best by {features.distance}")
@@ -201,7 +197,11 @@ def draw_pictures(
         The mean distance of these samples, and of as many real images, to the nearest training image.
     """
     train_set = data.sets["train"]
-    search: Any = {"batch_size": data.eval_batch_size, "described": lambda images: pixels(in_levels_of(flow, images))}
+
+    def in_its_levels(images: Tensor) -> Tensor:
+        return pixels(flow.dequantize.without_low_bits(images))
+
+    search: Any = {"batch_size": data.eval_batch_size, "described": in_its_levels}
     rows, gaps = nearest(samples[:num_columns], train_set, **search)
     neighbours = train_set[rows.flatten().tolist()].images
     _, usual = nearest(real[list(range(min(num_columns, len(real))))].images, train_set, **search)
@@ -216,8 +216,9 @@ def described(
     """Return the features and labels of a set of real images, in the grey levels of the flow."""
     loader = data.batches(images, share.rank, share.world_size)
     parts = []
-    for batch in track(on_device(loader, next(flow.parameters()).device), name, len(loader), **SHOWN):
-        parts.append(Described(described_by(features, in_levels_of(flow, batch.images)), batch.labels.cpu()))
+    for batch in track(on_device(loader, next(flow.parameters()).device), name, len(loader)):
+        grey = flow.dequantize.without_low_bits(batch.images)
+        parts.append(Described(described_by(features, grey), batch.labels.cpu()))
     return joined(share.gathered(parts))
 
 

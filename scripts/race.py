@@ -28,12 +28,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.errors import HydraException
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from flows.training import Run, print_whatever_comes, read_run, to_json
 from flows.training.command.explain import explain
 from flows.training.command.names import as_text
 from flows.training.command.overrides import as_argument, tidy
+from scripts.files.new_folder import make_folder
 from scripts.racing.child import STOPPED, run_to_end
 from scripts.racing.contestant import Contestant
 from scripts.racing.earlier import check_rows, check_run, settings
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the race that the command line describes."""
     told = parse(arguments)
     contestants = [Contestant(name, overrides, []) for name, overrides in told.contestants]
-    told.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(told.folder)
+    except OSError as error:
+        sys.exit(f"error: {error}")
     with alone_on_this_machine():
         check_folder(told)
         for seed in told.seeds:

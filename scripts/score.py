@@ -14,16 +14,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
+from omegaconf import DictConfig
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import ImageData, ImageSet, Subset
 from data.order import shuffled
@@ -32,7 +28,7 @@ from flows.image_flow import ImageFlow
 from flows.noise import uniform_noise
 from flows.outside import DensityOfStates, Statistics, atypicality, statistics
 from flows.training import (
-    check_arguments,
+    call,
     check_config,
     command_line,
     load_flow,
@@ -40,10 +36,12 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.track import track
 from flows.training.given import on_device
 from flows.training.run.provenance import check_split, describe_data
 from scripts.codecs import codecs, size
-from scripts.detection import Detection, detection
+from scripts.comparison.detection import Detection, detection
+from scripts.comparison.form import as_markdown
 from scripts.files.new_folder import check_new_folder, new_folder
 
 SIDES = "inside", "outside"
@@ -53,11 +51,7 @@ SIDES = "inside", "outside"
 def main(cfg: DictConfig) -> None:
     """Score the images as the config says."""
     check_config(cfg)
-    left = ("data", "against", "data_root", "seed", "imports")
-    arguments = {str(key): cfg[key] for key in cfg if key not in left}
-    check_arguments(score, arguments)
-    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    score(data=instantiate(cfg.data), against=instantiate(cfg.against), made_from=describe_data(config), **arguments)
+    call(score, cfg, made_from=describe_data(cfg.data))
 
 
 def score(
@@ -139,21 +133,33 @@ def some(images: ImageSet, count: int, seed: int) -> Subset:
 def described(
     flow: ImageFlow, data: ImageData, images: ImageSet, noise_seed: int, place: torch.device, name: str
 ) -> Statistics:
-    """Return what a flow says about a set of images."""
+    """Return what a flow says about a set of images.
+
+    Raises:
+        ValueError: if it says nothing finite about one of them.
+    """
     loader = data.batches(images)
-    told = track(on_device(loader, place), f"{name} images", len(loader), console=Console(stderr=True), transient=True)
+    told = track(on_device(loader, place), f"{name} images", len(loader))
     parts = [
         statistics(flow, batch.images, uniform_noise(batch.index, flow.image_shape, seed=noise_seed, stream=0))
         for batch in told
     ]
-    return Statistics(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    found = Statistics(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    finite = found.bits.isfinite() & found.log_det.isfinite() & found.squares.isfinite().all(1)
+    if rows := (~finite).nonzero().flatten().tolist():
+        raise ValueError(
+            f"a flow says nothing finite about {len(rows)} of {len(images)} {name} images, the first is "
+            f"{images.name(rows[0]) or f'row {rows[0]}'}: it maps them out of range; leave them out, or train it with "
+            "model.input_limit or a lower optimizer.lr"
+        )
+    return found
 
 
 def codec_bits(images: ImageSet, codec: str, name: str) -> Tensor:
     """Return the bits/dim that a lossless codec needs for each image, minus those of the smallest file: its headers."""
     channels, height, width = images.image_shape
     header = size(torch.zeros(channels, 1, 1, dtype=torch.uint8), codec)
-    told = track(range(len(images)), f"{codec}, {name} images", console=Console(stderr=True), transient=True)
+    told = track(range(len(images)), f"{codec}, {name} images")
     sizes = [max(0, size(images[[row]].images[0], codec) - header) for row in told]
     return torch.tensor(sizes, dtype=torch.double) * 8 / (channels * height * width)
 
@@ -172,14 +178,13 @@ def write_scores(path: Path, sets: dict[str, Subset], scores: dict[str, dict[str
 def markdown(rows: dict[str, Detection], counts: dict[str, int]) -> str:
     """Return the table, the best score first."""
     best_first = sorted(rows.items(), key=lambda item: -item[1].auroc)
-    lines = [["score", "AUROC", "AUPRC"], ["---"] * 3]
+    lines = [["score", "AUROC", "AUPRC"]]
     for name, row in best_first:
         lines.append([name, shown(row.auroc, row.auroc_interval), shown(row.auprc, row.auprc_interval)])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
-        f"{text}\n\n{counts['inside']:,} images inside, {counts['outside']:,} outside; in brackets the 95% interval "
-        "over images drawn with replacement. Every score is high for images from outside: an AUROC below 0.5 means "
-        "that the score takes them for the more likely ones.\n"
+        f"{as_markdown(lines)}\n\n{counts['inside']:,} images inside, {counts['outside']:,} outside; in brackets the "
+        "95% interval over images drawn with replacement. Every score is high for images from outside: an AUROC below "
+        "0.5 means that the score takes them for the more likely ones.\n"
     )
 
 
@@ -190,15 +195,13 @@ def shown(area: float, interval: tuple[float, float]) -> str:
 
 def plot(scores: dict[str, dict[str, Tensor]], path: Path) -> None:
     """Draw a histogram of each score."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     names = [*scores["inside"]]
     columns = 3
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.6 * rows), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.flat, names, strict=False):
@@ -211,7 +214,6 @@ def plot(scores: dict[str, dict[str, Tensor]], path: Path) -> None:
         ax.set(title=name, yticks=[])
     axes.flat[0].legend()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def with_group(arguments: Sequence[str]) -> list[str]:

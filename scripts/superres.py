@@ -5,6 +5,7 @@ Examples:
     python scripts/superres.py ckpt=PATH small_ckpt=PATH data=digits split=val 'temperature=[0.5,0.9]'
 """
 
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,11 +13,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
+from omegaconf import DictConfig
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import Batch, ImageData
 from flows import Sampler
@@ -26,7 +26,7 @@ from flows.image_flow import ImageFlow
 from flows.likelihood import mean_bits_per_dim
 from flows.training import (
     ImageAverage,
-    check_arguments,
+    call,
     check_config,
     command_line,
     image_grid,
@@ -36,6 +36,7 @@ from flows.training import (
     set_tf32,
     to_json,
 )
+from flows.training.command.track import track
 from flows.training.given import (
     check_classes,
     check_conditions,
@@ -46,22 +47,15 @@ from flows.training.given import (
     on_device,
 )
 from flows.training.grid import enlarged
-from flows.training.quality.samples import in_levels_of
 from flows.training.run.provenance import check_split, describe_data
-
-SHOWN: Any = {"console": Console(stderr=True), "transient": True}
+from scripts.files.new_folder import make_folder
 
 
 @command_line("../conf", "superres")
 def main(cfg: DictConfig) -> None:
     """Measure the flows as the config says."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    for key in ("data", "data_root", "seed", "imports"):
-        del arguments[key]
-    check_arguments(measure, arguments)
-    config: Any = OmegaConf.to_container(cfg.data, resolve=True)
-    measure(data=instantiate(cfg.data), made_from=describe_data(config), **arguments)
+    call(measure, cfg, made_from=describe_data(cfg.data))
 
 
 @torch.no_grad()
@@ -90,8 +84,6 @@ def measure(
     for name in ("superres.json", "grid.png"):
         if (folder / name).exists():
             raise FileExistsError(f"{folder / name} is there already: give another folder by out=, or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file: give a folder by out=")
     set_tf32(False)
     place = pick_device(device)
     (flow, provenance), (small_flow, of_small) = (load_flow(path, with_provenance=True) for path in (ckpt, small_ckpt))
@@ -104,9 +96,10 @@ def measure(
     check_labels(flow, provenance, data)
     check_labels(small_flow, of_small, data)
     loader = data.batches(choose("split", data.sets, split))
+    make_folder(folder)
 
     given_small, small, total = ImageAverage(), ImageAverage(), ImageAverage()
-    for batch in track(on_device(loader, place), f"{split} images", len(loader), **SHOWN):
+    for batch in track(on_device(loader, place), f"{split} images", len(loader)):
         large_bits = mean_bits_per_dim(given_log_probs(flow, batch, num_draws, noise_seed), flow.num_dims)
         small_batch = batch._replace(images=condition_of(batch), condition=None)
         small_log_probs = given_log_probs(small_flow, small_batch, num_draws, noise_seed)
@@ -127,7 +120,7 @@ def measure(
         result |= {f"{name}_bits_per_dim": found.mean, f"{name}_standard_error": found.standard_error}
 
     batches = [*islice(on_device(loader, place), -(-num_samples // data.eval_batch_size))]
-    images = in_levels_of(flow, torch.cat([batch.images for batch in batches])[:num_samples])
+    images = flow.dequantize.without_low_bits(torch.cat([batch.images for batch in batches])[:num_samples])
     conditions = torch.cat([condition_of(batch) for batch in batches])[:num_samples]
     sampler, rows, errors = Sampler(flow), [enlarged(conditions, flow.image_shape)], {}
     for one in temperatures:
@@ -136,10 +129,10 @@ def measure(
         errors[str(one)] = rms_error(samples, conditions)
     rows.append(images)
     num_columns = min(num_columns, len(images))
-    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), folder / "grid.png")
     result |= {"samples": len(images), "rms_error": errors, "rms_error_of_real_images": rms_error(images, conditions)}
-    (folder / "superres.json").write_text(to_json(result) + "\n")
     print(to_json(result))
+    (folder / "superres.json").write_text(to_json(result) + "\n")
+    save_png(image_grid(torch.cat([row[:num_columns] for row in rows]), num_columns), folder / "grid.png")
 
 
 def check_shapes(flow: ImageFlow, small_flow: ImageFlow, data: ImageData) -> None:
@@ -168,7 +161,7 @@ def condition_of(batch: Batch) -> Tensor:
 
 def sampled(sampler: Sampler, batches: Sequence[Batch], temperature: float) -> Tensor:
     """Return one sample per image of the batches, given the condition and label of this image."""
-    told = track(batches, f"samples at temperature {temperature:g}", **SHOWN)
+    told = track(batches, f"samples at temperature {temperature:g}")
     return torch.cat(
         [sampler.sample(batch.index.tolist(), temperature, **given(sampler.flow, batch)) for batch in told]
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that this checkout is used, from any folder
 
 from data import Augment, FashionMNIST, ImageData
 from flows.arguments import require_positive

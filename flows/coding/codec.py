@@ -159,7 +159,7 @@ class ImageCodec:
     def push(self, images: Tensor, stack: BitStack) -> None:
         """Push a batch of images."""
         multiscale = self.flow.multiscale
-        dropped = 256 // self.flow.dequantize.num_grey
+        dropped = self.flow.dequantize.grey_step
         grey = torch.div(images, dropped, rounding_mode="floor").long()
         stack.push(images.long() - grey * dropped, dropped)
         points = grey * self.bin + stack.pop(torch.full_like(grey, self.bin)) - HALF
@@ -199,7 +199,7 @@ class ImageCodec:
         if ((grey < 0) | (grey >= self.flow.dequantize.num_grey)).any():
             raise CodingError(OTHER_ARITHMETIC)
         stack.push(points - grey * self.bin, self.bin)
-        dropped = 256 // self.flow.dequantize.num_grey
+        dropped = self.flow.dequantize.grey_step
         return (grey * dropped + stack.pop(torch.full_like(grey, dropped))).to(torch.uint8)
 
     @property

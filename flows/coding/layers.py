@@ -19,6 +19,7 @@ from flows.coding.cells import CELL, STEP, Map, back_through, through, undone, v
 from flows.coding.linear import Lifted, everywhere
 from flows.coding.stack import BitStack
 from flows.context import Context
+from flows.overriding import is_newer
 
 CUBE_CELLS = round(0.5 / (STEP * CELL))
 """Cells on each side of 0 of the cube [-1/2, 1/2)."""
@@ -41,7 +42,17 @@ def code_of(layer: Bijection) -> LayerCode:
     Raises:
         ValueError: if there is none.
     """
-    raise ValueError(f"there is no lossless code for layers of type {type(layer).__name__}: take another flow")
+    raise no_code(layer)
+
+
+def no_code(layer: Bijection) -> ValueError:
+    """Return the error that a layer has no code."""
+    return ValueError(f"there is no lossless code for layers of type {type(layer).__name__}: take another flow")
+
+
+def has_own_forward(layer: Bijection, kind: type[Bijection]) -> bool:
+    """Return whether a layer, or its class, maps in another way than its kind."""
+    return "forward" in vars(layer) or type(layer).forward is not kind.forward
 
 
 def as_input(points: Tensor) -> Tensor:
@@ -54,6 +65,8 @@ class ChainCode:
     """One layer after the other."""
 
     def __init__(self, chain: Chain) -> None:
+        if has_own_forward(chain, Chain):
+            raise no_code(chain)
         self.codes = [code_of(layer) for layer in chain]
 
     def through(self, points: Tensor, stack: BitStack, context: Context | None) -> Tensor:
@@ -105,6 +118,11 @@ class LinearCode:
     """A matrix and an offset."""
 
     def __init__(self, layer: ChannelLinear) -> None:
+        goes_by_affine = not any(
+            is_newer(type(layer), way, than="affine") for way in ("forward", "transform", "inverse")
+        )
+        if "forward" in vars(layer) or not goes_by_affine:
+            raise no_code(layer)
         (affine,) = affines([layer], next(layer.parameters(), torch.empty(())))
         self.lifted = Lifted(affine)
 
@@ -130,6 +148,8 @@ class CouplingCode:
     """One part steers the map of the other."""
 
     def __init__(self, coupling: Coupling) -> None:
+        if has_own_forward(coupling, Coupling):
+            raise no_code(coupling)
         self.coupling = coupling
 
     def steer(self, x1: Tensor, context: Context | None) -> Map:

@@ -13,7 +13,7 @@ from .callbacks.pruning import Pruning as Pruning
 from .callbacks.quality import Quality as Quality
 from .callbacks.throughput import Throughput as Throughput
 from .callbacks.timed_checkpoint import TimedCheckpoint as TimedCheckpoint
-from .command.check_config import check_arguments as check_arguments
+from .command.call import call as call
 from .command.check_config import check_config as check_config
 from .command.check_config import check_settings as check_settings
 from .command.command_line import command_line as command_line
@@ -54,6 +54,7 @@ from .quality.features import InceptionFeatures as InceptionFeatures
 from .run.best_so_far import best_checkpoint as best_checkpoint
 from .run.checkpoint import checkpoint_to_resume as checkpoint_to_resume
 from .run.checkpoint import find_resume as find_resume
+from .run.checkpoint import run_of as run_of
 from .run.checkpoint_io import WholeCheckpointIO as WholeCheckpointIO
 from .run.folder import Run as Run
 from .run.folder import find_runs as find_runs

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.training.run.lock import hold_out
+from flows.whole_file import whole_file
 
 RECORD = "unfinished.json"
 """The settings of the samples, in their folder until all are drawn."""
@@ -62,9 +63,8 @@ def _recorded(folder: Path, settings: dict[str, Any]) -> Iterator[None]:
     try:
         for left in (*folder.glob("png-*.partial"), *folder.glob("temperature-*/*/png-*.partial")):
             left.unlink()
-        partial = record.with_suffix(".partial")
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        partial.replace(record)
+        with whole_file(record) as partial:
+            partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         yield
         record.unlink()
     except KeyboardInterrupt as stop:

@@ -68,13 +68,11 @@ def measure_growth(
 
 def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw milliseconds and MiB against each axis, with one line per contestant."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, LogFormatter, NullFormatter, ScalarFormatter
 
-    figure, panels = plt.subplots(2, len(AXES), figsize=(11, 6), sharex="col", layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    panels = figure.subplots(2, len(AXES), sharex="col")
     for column, (axis, (label, sizes)) in enumerate(AXES.items()):
         for row, (quantity, unit, text) in enumerate(
             [("seconds", 1e-3, "ms per training step"), ("peak_bytes", 2**20, "MiB at the peak")]
@@ -94,4 +92,3 @@ def plot_growth(points: dict[str, list[dict[str, Any]]], path: Path) -> None:
             panel.grid(alpha=0.3)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from flows.training.command.overrides import as_argument
+from flows.training.command.overrides import ROOT, as_argument
 from scripts.comparison.form import as_markdown
 
-ROOT = Path(__file__).parent.parent.parent
 BATCH = 32
 
 

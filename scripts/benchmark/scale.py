@@ -32,12 +32,12 @@ import numpy as np
 from PIL import Image
 
 from data.order import TrainOrder
-from flows.training.command.overrides import as_argument
+from flows.training.command.overrides import ROOT, as_argument
+from flows.whole_file import whole_file
 from scripts.benchmark.first_batches import BATCHES, FirstBatches
 from scripts.benchmark.report import exponent
 from scripts.comparison.form import as_markdown
 
-ROOT = Path(__file__).parent.parent.parent
 IMPORT, FOLDER, NPZ, ORDER = "import torch", "folder of files", "npz", "order"
 SIZES = {
     FOLDER: [1_000, 10_000, 100_000, 1_000_000],
@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told = parser.parse_args(arguments)
     if told.repeats < 1 or told.most < 1:
         parser.error(f"--repeats and --most are at least 1, got {told.repeats} and {told.most}")
+    if (told.folder / "scale.json").exists():
+        parser.error(f"{told.folder} holds results already: rename or remove its scale.json, scale.md and scale.png")
     told.folder.mkdir(parents=True, exist_ok=True)
     points = [{"kind": IMPORT, "size": 0, **timed(import_torch, told.repeats)}]
     for kind, sizes in SIZES.items():
@@ -137,7 +139,8 @@ def npz(root: Path, size: int) -> list[str]:
     if not one.exists():
         generator = np.random.default_rng(0)
         images = generator.integers(0, 256, (PER_NPZ, 3 * 32 * 32), dtype=np.uint8)
-        np.savez(one, data=images, labels=generator.integers(1, 1001, PER_NPZ))
+        with whole_file(one) as partial, partial.open("wb") as file:
+            np.savez(file, data=images, labels=generator.integers(1, 1001, PER_NPZ))
     folder = root / f"npz_{size}"
     folder.mkdir(exist_ok=True)
     for name in ("val_data", *(f"train_data_batch_{number + 1}" for number in range(size // PER_NPZ))):
@@ -189,12 +192,10 @@ def table(points: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw seconds and MiB against the number of images, with one line per kind."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for kind in SIZES:
         of_kind = [point for point in points if point["kind"] == kind]
         left.plot([point["size"] for point in of_kind], [point["seconds"] for point in of_kind], marker=".", label=kind)
@@ -206,7 +207,6 @@ def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
     for panel in (left, right):
         panel.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ class Group(NamedTuple):
 
     def results(self, key: str) -> list[float]:
         """Return a result of each complete run that has it: nan if it is not finite, for which JSON has null."""
-        found = (run.summary[key] for run in self.complete if key in run.summary)
-        return [value if isinstance(value, int | float) else math.nan for value in found]
+        return [value for run in self.complete if (value := run.result(key)) is not None]
 
     def mean(self, key: str) -> float:
         """Return the mean of a result over the complete runs; infinity if not all of them have a finite one."""

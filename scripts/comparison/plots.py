@@ -20,9 +20,6 @@ def plots(groups: Sequence[Group], swept: Sequence[str], folder: Path) -> list[P
 
     They show bits/dim of the complete runs against each swept setting, and of all runs against time.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
     complete = sorted((run for group in groups for run in group.complete), key=rank)
     paths = [plot_setting(complete, key, folder / f"by-{key}.png") for key in swept if complete]
     if any(run.curve for group in groups for run in group.runs):
@@ -32,9 +29,10 @@ def plots(groups: Sequence[Group], swept: Sequence[str], folder: Path) -> list[P
 
 def plot_setting(runs: Sequence[Run], key: str, path: Path) -> Path:
     """Draw validation and test bits/dim of the runs against one setting."""
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     values = [run.settings.get(key) for run in runs]
     numbers = [float(value) for value in values if is_number(value)]
     if len(numbers) < len(values):
@@ -49,7 +47,7 @@ def plot_setting(runs: Sequence[Run], key: str, path: Path) -> Path:
             axes.set_xticks(sorted(set(numbers)), [brief(number) for number in sorted(set(numbers))])
             axes.minorticks_off()
     for name, column, marker in (VAL, "val_bits_per_dim", "o"), (TEST, "test_bits_per_dim", "x"):
-        measured = [math.nan if run.summary.get(column) is None else run.summary[column] for run in runs]
+        measured = [math.nan if (value := run.result(column)) is None else value for run in runs]
         if not all(map(math.isnan, measured)):
             axes.plot(numbers, measured, marker, label=name, alpha=0.8)
     best = min(range(len(runs)), key=lambda row: rank(runs[row]))
@@ -57,17 +55,18 @@ def plot_setting(runs: Sequence[Run], key: str, path: Path) -> Path:
     axes.set(xlabel=key, ylabel="bits/dim", title="one point per run; the line marks the best run by validation")
     axes.legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     return path
 
 
 def plot_time(groups: Sequence[Group], path: Path) -> Path:
     """Draw bits/dim against seconds of training: validation, and the mean over the training steps before it."""
-    from matplotlib import pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
     shown = [group for group in groups if any(run.curve for run in group.runs)]
-    colours = plt.get_cmap("viridis")
+    colours = colormaps["viridis"]
     for place, group in enumerate(shown):
         colour = colours(0.9 * place / max(1, len(shown) - 1))
         name = group.name or group.runs[0].name
@@ -84,5 +83,4 @@ def plot_time(groups: Sequence[Group], path: Path) -> Path:
     if len(named) <= MOST_NAMED:
         figure.legend(named.values(), named.keys(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
     return path

@@ -44,9 +44,10 @@ def table(runs: Sequence[Run], swept: Sequence[str]) -> list[dict[str, str]]:
     """Return one row per run, with its columns by name."""
 
     def shown(run: Run, key: str, form: str) -> str:
-        if key not in run.summary or not run.is_complete:
+        value = run.result(key) if run.is_complete else None
+        if value is None:
             return ""
-        return format(run.summary[key], form) if isinstance(run.summary[key], int | float) else NOT_FINITE
+        return format(value, form) if math.isfinite(value) else NOT_FINITE
 
     return [
         {

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from flows.check_inputs import check_several
 from flows.edits import Attribute
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training import call, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
-from scripts.edit.pictures import labels_for
+from scripts.edit.labels import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
@@ -26,10 +26,7 @@ from scripts.files.read_images import read_images
 @command_line("../../conf", "edit/apply_attribute")
 def main(cfg: DictConfig) -> None:
     """Add the attribute to the images that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(apply, arguments)
-    apply(**arguments)
+    call(apply, cfg)
 
 
 def check_strength(value: Any) -> float:

@@ -6,16 +6,16 @@ Examples:
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from flows.edits import load_latents
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from scripts.edit.pictures import labels_for
+from flows.training import call, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training.grid import check_channels
+from scripts.edit.labels import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 
 NUM_COLUMNS = 8
@@ -25,10 +25,7 @@ NUM_COLUMNS = 8
 @command_line("../../conf", "edit/decode")
 def main(cfg: DictConfig) -> None:
     """Decode the latents that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(decode, arguments)
-    decode(**arguments)
+    call(decode, cfg)
 
 
 @torch.no_grad()
@@ -37,6 +34,7 @@ def decode(*, ckpt: str, latents: str, label: int | list[int] | None, out: str, 
     check_new_folder(out)
     place = pick_device(device)
     flow = load_flow(ckpt).to(place)
+    check_channels(flow.image_shape[0])
     zs, _ = load_latents(latents, flow)
     labels = labels_for(flow, label, len(zs[0]))
     images = flow.decode([z.to(place) for z in zs], labels).cpu()

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from flows.edits import path_through
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from scripts.edit.pictures import labels_for, save_animation
+from flows.training import call, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training.grid import enlarged
+from scripts.edit.labels import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
@@ -27,10 +30,7 @@ MOST_SECONDS = 655
 @command_line("../../conf", "edit/interpolate")
 def main(cfg: DictConfig) -> None:
     """Interpolate between the images that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(interpolate, arguments)
-    interpolate(**arguments)
+    call(interpolate, cfg)
 
 
 @torch.no_grad()
@@ -63,6 +63,23 @@ def interpolate(
     for ending in ("gif", "webp"):
         save_animation(frames, folder / f"way.{ending}", seconds)
     print(f"{folder}: grid.png, way.gif and way.webp of {len(frames)} images")
+
+
+def save_animation(frames: Tensor, path: Path, seconds: float) -> None:
+    """Write frames `(N, C, H, W)` there and back again, as a GIF or WebP, at a size that can be seen.
+
+    Args:
+        frames: uint8, grey or colour.
+        path: its ending says which kind.
+        seconds: of one frame.
+    """
+    zoom = max(1, 196 // max(frames.shape[2:]))
+    shape = (3, frames.shape[2] * zoom, frames.shape[3] * zoom)
+    pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in enlarged(frames.cpu(), shape)]
+    there_and_back = [*pictures, *pictures[-2:0:-1]]
+    options: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
+    first, *rest = there_and_back
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 * seconds), loop=0, **options)
 
 
 if __name__ == "__main__":

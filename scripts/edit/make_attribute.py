@@ -8,22 +8,20 @@ Examples:
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from data import EvalOrder, ImageData, ImageSet
 from flows.arguments import require_positive
 from flows.edits import attribute_between
 from flows.image_flow import ImageFlow
-from flows.training import check_arguments, check_config, command_line, load_flow, pick_device
+from flows.training import call, check_config, command_line, load_flow, pick_device
 from flows.training.given import check_fits, check_labels
-from scripts.edit.pictures import labels_for
+from scripts.edit.labels import labels_for
 from scripts.edit.sides import sides_of_classes, sides_of_files
 from scripts.files.new_file import check_new_file
 
@@ -32,16 +30,12 @@ from scripts.files.new_file import check_new_file
 def main(cfg: DictConfig) -> None:
     """Make the attribute that the config describes."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    for key in ("data", "data_root", "imports"):
-        arguments.pop(key, None)
-    check_arguments(make, arguments)
-    make(data=instantiate(cfg.get("data")), **arguments)
+    call(make, cfg)
 
 
 def make(
     *,
-    data: ImageData | None,
+    data: ImageData | None = None,
     ckpt: str,
     name: str,
     having: str | int | list[str | int],

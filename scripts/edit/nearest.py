@@ -10,18 +10,16 @@ Distances are root mean squares of the differences of pixels, in grey levels, or
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from data import ImageData
 from flows.arguments import require_positive
-from flows.training import check_arguments, check_config, command_line, image_grid, pick_device, save_png
+from flows.training import call, check_config, command_line, image_grid, pick_device, save_png
 from flows.training.grid import with_names
 from flows.training.quality.features import Features, described_by, ready
 from flows.training.quality.nearest import nearest, pixels
@@ -33,16 +31,18 @@ from scripts.files.read_images import read_images
 def main(cfg: DictConfig) -> None:
     """Find the nearest training images of those that the config names."""
     check_config(cfg)
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    for key in ("data", "features", "data_root", "seed", "imports"):
-        arguments.pop(key, None)
-    check_arguments(find, arguments)
-    find(data=instantiate(cfg.data), features=instantiate(cfg.get("features")), **arguments)
+    call(find, cfg)
 
 
 @torch.no_grad()
 def find(
-    *, data: ImageData, features: Features | None, images: str | list[str], num_nearest: int, out: str, device: str
+    *,
+    data: ImageData,
+    features: Features | None = None,
+    images: str | list[str],
+    num_nearest: int,
+    out: str,
+    device: str,
 ) -> None:
     """Write `grid.png` into `out`, one row per image, and print the distances."""
     require_positive(num_nearest=num_nearest)

@@ -7,17 +7,15 @@ Examples:
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from flows.edits import save_latents
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
-from flows.training.quality.samples import in_levels_of
-from scripts.edit.pictures import labels_for
+from flows.training import call, command_line, image_grid, load_flow, pick_device, save_png
+from scripts.edit.labels import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
@@ -25,10 +23,7 @@ from scripts.files.read_images import read_images
 @command_line("../../conf", "edit/reconstruct")
 def main(cfg: DictConfig) -> None:
     """Reconstruct the images that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(reconstruct, arguments)
-    reconstruct(**arguments)
+    call(reconstruct, cfg)
 
 
 @torch.no_grad()
@@ -46,7 +41,7 @@ def reconstruct(*, ckpt: str, images: str | list[str], label: int | list[int] | 
     for number, image in enumerate(again):
         save_png(image, folder / f"{number:04d}.png")
     save_png(image_grid(torch.cat((originals, again)), len(originals)), folder / "grid.png")
-    wrong = (in_levels_of(flow, originals.to(place)).cpu() != again).flatten(1).any(1).sum().item()
+    wrong = (flow.dequantize.without_low_bits(originals) != again).flatten(1).any(1).sum().item()
     print(f"{folder}: {len(again)} images, {wrong} of them not the same as before, and their latents")
 
 

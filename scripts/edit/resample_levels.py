@@ -6,17 +6,16 @@ Examples:
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # so that scripts.* are found from any folder
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that this checkout is used, from any folder
 
 from flows.edits import resampled
-from flows.training import check_arguments, command_line, image_grid, load_flow, pick_device, save_png
+from flows.training import call, command_line, image_grid, load_flow, pick_device, save_png
 from flows.training.grid import with_names
-from scripts.edit.pictures import labels_for
+from scripts.edit.labels import labels_for
 from scripts.files.new_folder import check_new_folder, new_folder
 from scripts.files.read_images import read_images
 
@@ -24,10 +23,7 @@ from scripts.files.read_images import read_images
 @command_line("../../conf", "edit/resample_levels")
 def main(cfg: DictConfig) -> None:
     """Resample the levels of the images that the config names."""
-    arguments: Any = OmegaConf.to_container(cfg, throw_on_missing=True)
-    del arguments["imports"]
-    check_arguments(resample, arguments)
-    resample(**arguments)
+    call(resample, cfg)
 
 
 @torch.no_grad()

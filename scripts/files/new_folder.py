@@ -1,7 +1,8 @@
-"""The folder that a command writes."""
+"""The folder that a command writes into."""
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 def check_new_folder(out: str) -> None:
@@ -17,6 +18,20 @@ def check_new_folder(out: str) -> None:
         raise NotADirectoryError(f"out={out} would be in {parent}, which is a file: give another folder by out=")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(f"out={out} cannot be written in {parent}: give another folder by out=")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is not there, and check that files can be written there.
+
+    Raises:
+        OSError: if not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be a folder for results ({error.strerror}): give another path") from error
 
 
 def new_folder(out: str) -> Path:

@@ -1,6 +1,5 @@
 """A contestant of a race: a config with a name, its runs, and what they reached."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ class Contestant:
 
     def mean(self, key: str) -> float | None:
         """Return the mean over the complete runs: nan if one is not finite, None if one of them, or all, lack it."""
-        values = [value_of(run, key) for run in self.runs if run.is_complete]
+        values = [run.result(key) for run in self.runs if run.is_complete]
         known = [value for value in values if value is not None]
         return statistics.fmean(known) if known and len(known) == len(values) else None
 
@@ -38,10 +37,3 @@ def facts(run: Run) -> dict[str, Any]:
     """Return the summary of a run, its name and status, and its curve."""
     curve = [point._asdict() for point in run.curve]
     return {**run.summary, "status": run.status, "name": run.name, "curve": curve}
-
-
-def value_of(run: Run, key: str) -> float | None:
-    """Return a result of a run: nan if it is not finite (JSON has null for it), None if there is none."""
-    if key not in run.summary:
-        return None
-    return math.nan if run.summary[key] is None else run.summary[key]

@@ -8,14 +8,13 @@ from scripts.racing.contestant import Contestant
 
 def plot(contestants: Sequence[Contestant], path: Path) -> None:
     """Draw validation bits/dim against training time and against images, with one line per run."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    colours = plt.get_cmap("tab10")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    colours = colormaps["tab10"]
     for panel, column, label in zip(panels, ("seconds", "images"), ("seconds of training", "images"), strict=True):
         for place, contestant in enumerate(contestants):
             for number, run in enumerate(contestant.runs):
@@ -31,4 +30,3 @@ def plot(contestants: Sequence[Contestant], path: Path) -> None:
     panels[0].set_ylabel("val bits/dim")
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)
-    plt.close(figure)

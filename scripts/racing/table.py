@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flows.training import Run
 from scripts.comparison.form import as_markdown
-from scripts.racing.contestant import Contestant, value_of
+from scripts.racing.contestant import Contestant
 
 
 def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> str:
@@ -50,7 +50,7 @@ def markdown(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> 
 def of_seed(run: Run) -> str:
     """Return the test (or else validation) bits/dim of a complete run, or the status of another one."""
     key = "test_bits_per_dim" if "test_bits_per_dim" in run.summary else "val_bits_per_dim"
-    return shown(value_of(run, key), ".3f") if run.is_complete else run.status
+    return shown(run.result(key), ".3f") if run.is_complete else run.status
 
 
 def time_to_quality(contestants: Sequence[Contestant], goals: Sequence[float] = ()) -> list[list[str]]:

@@ -19,6 +19,7 @@ from flows.bijections.actnorm import ActNorm
 from flows.bijections.chain import Chain
 from flows.bijections.folded import Folded
 from flows.bijections.permutation import Permutation
+from flows.fingerprint import fingerprint
 from flows.image_flow import ImageFlow
 from flows.likelihood import draw_log_probs
 from flows.models.glow import PERMUTATIONS
@@ -378,3 +379,19 @@ def test_a_compiled_flow_is_initialised() -> None:
     flow = flows.build("glow", **GLOW, num_classes=3)
     flows.initialize(torch.compile(flow), images(), torch.tensor([0, 2]))
     assert flow.initialized
+
+
+def test_a_compiled_flow_is_stored_as_the_flow(flow: ImageFlow, tmp_path: Path) -> None:
+    compiled = torch.compile(flow)
+    flows.save(compiled, tmp_path / "mine.safetensors")
+    again = flows.load(tmp_path / "mine.safetensors")
+    assert fingerprint(again) == fingerprint(flow) == fingerprint(compiled)
+
+
+def test_a_file_keeps_the_precision(tmp_path: Path) -> None:
+    flow = perturb(flows.build("glow", **GLOW, num_classes=3).double(), 0.1)
+    flows.save(flow, tmp_path / "mine.safetensors")
+    again = flows.load(tmp_path / "mine.safetensors")
+    assert all(map(torch.equal, again.state_dict().values(), flow.state_dict().values()))
+    flows.save(flow.bfloat16(), tmp_path / "half.safetensors")
+    assert next(flows.load(tmp_path / "half.safetensors").parameters()).dtype == torch.float32

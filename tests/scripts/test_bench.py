@@ -309,7 +309,6 @@ def test_the_gain_of_compiling_has_rows() -> None:
 def test_wrong_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     for arguments, says in (
-        (["file"], "is a file: give a folder"),
         (["new", "--seconds", "inf"], "--seconds is a number above 0, got inf"),
         (["new", "--seconds", "nan"], "--seconds is a number above 0, got nan"),
     ):

@@ -103,6 +103,11 @@ def test_a_seed_gives_the_same_accuracy_and_the_last_line_has_mean_and_deviation
         (["extra={}/few", "num_extra=13"], "extra=.*few has 12 images, and each batch takes 13: set num_extra lower"),
         (["extra={}/named"], "named has the subfolders 0, 1, 2, .*: it is not known which class .* such as 0 for"),
         (["extra={}/other"], "the model knows the classes .*, but those of the data are a, b, c"),
+        (["extra={}/damaged"], r"damaged/about\.json is damaged: make the images again with scripts/augment\.py"),
+        (["learning_rate=0"], "the learning rate is a number above 0, got 0"),
+        (["learning_rate=-0.005"], "the learning rate is a number above 0, got -0.005"),
+        (["learning_rate=nan"], "the learning rate is a number above 0, got nan"),
+        (["learning_rate=1e30", "num_steps=3"], "training diverged: give a lower learning rate than 1e"),
         (["num_extra=0"], "num_extra is a whole number of at least 1"),
         (["seeds=[]"], r"seeds is a list of whole numbers that all differ, got \[\]"),
         (["seeds=[1,1]"], "all differ"),
@@ -119,10 +124,11 @@ def test_wrong_use_is_named(tmp_path: Path, overrides: list[str], says: str) -> 
     write(Subset(test_set, torch.arange(12)), tmp_path / "few")
     for label in range(10):
         (tmp_path / f"few/{label}").mkdir(exist_ok=True)
-    for name in ("named", "other"):
+    for name in ("named", "other", "damaged"):
         write(Subset(test_set, torch.arange(60)), tmp_path / name)
     (tmp_path / "named/3").rename(tmp_path / "named/ten")
     (tmp_path / "other/about.json").write_text(json.dumps({"class_names": [*"abcdefghij"]}))
+    (tmp_path / "damaged/about.json").write_text("")
     for row in range(8):
         save_png(test_set[[row]].images[0], tmp_path / f"flat/{row}.png")
     with pytest.raises((ValueError, OSError), match=says):

@@ -173,6 +173,27 @@ def test_the_tables_are_shown_even_if_they_cannot_be_written(
     assert "5 of 6 runs are complete" in shown and "4.2000 ± 0.2000" in shown
 
 
+def test_a_sweep_is_collected_from_inside_its_folder(
+    repeated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect.main([str(repeated)])
+    expected = capsys.readouterr().out.replace(f"{repeated}/", "")
+    monkeypatch.chdir(repeated)
+    collect.main(["."])
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("damage", ["", "[1, 2]", "a: ["])
+def test_damaged_settings_of_one_run_do_not_hide_the_others(
+    damage: str, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(sweep / "6", None, {}, **complete(1.0))
+    (sweep / "6/config.yaml").write_text(damage)
+    collect.main([str(sweep)])
+    shown = capsys.readouterr().out
+    assert "2 of 7 runs are complete" in shown and "its metrics or settings are damaged" in shown
+
+
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_a_folder_without_runs_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: no run is in .*: give the folder of a sweep"):

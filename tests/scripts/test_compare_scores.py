@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_both_tables_are_printed_with_the_scores_that_all_have(
         "| three | 0.700 | 0.700 | 0.700 |",
     ]
     assert choices.splitlines()[-1] == "| c | one | 0.500 |"
+
+
+def test_a_folder_may_have_the_name_of_a_column(folders: list[str], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "a").rename(tmp_path / "score")
+    compare_scores.main([f"{tmp_path}/score", *folders[1:]])
+    areas, _ = capsys.readouterr().out.split("\n\n")
+    assert areas.splitlines()[0] == "| score | score | b | c |"
+    assert areas.splitlines()[2] == "| two | 0.800 | 1.000 | 0.600 |"
 
 
 def test_other_folders_are_named(folders: list[str], tmp_path: Path) -> None:

@@ -103,6 +103,13 @@ def test_files_beside_the_current_folder_come_back(folder: Path, images: str, mo
     assert (folder / "here/again/more/a.png").exists() and (folder / "here/again/here/mine/b.bmp.png").exists()
 
 
+def test_names_that_would_be_too_long_are_refused(folder: Path) -> None:
+    long = folder / f"{'n' * 249}.bmp"
+    (folder / "mine/b.bmp").rename(long)
+    with pytest.raises(ValueError, match=r"n\.bmp would come back as a file with too long a name"):
+        call(compress.main, f"ckpt={folder}/flow.safetensors", f"images={long}", f"out={folder}/one.flow")
+
+
 def test_files_that_would_come_back_as_one_are_refused(folder: Path) -> None:
     save(Image.new("RGB", (8, 8)), folder / "mine/b.bmp.png")
     with pytest.raises(ValueError, match=r"b\.bmp.* and .*b\.bmp\.png would both come back as b\.bmp\.png: leave one"):

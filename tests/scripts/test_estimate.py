@@ -75,6 +75,9 @@ def test_the_number_of_images_is_that_of_the_data() -> None:
     assert len(Digits().load()[0]) == Digits.num_images
     with pytest.raises(ValueError, match=r"of 4000 images, validation takes 5000, and none is left .*data\.num_val"):
         images_an_epoch(composed("num_images=4000"))
+    for wrong in ("num_images=0", "num_images=-1", "num_images=many", "data.num_val=0", "data.num_train=0"):
+        with pytest.raises(ValueError, match=f"{wrong.partition('=')[0]} is a whole number of at least 1, got "):
+            images_an_epoch(composed(wrong))
 
 
 @pytest.mark.parametrize(

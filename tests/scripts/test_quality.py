@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setattr(quality, "described", pytest.fail)
-    with pytest.raises(OSError, match=r"out=\S+file\S* cannot be a folder for results \(.+\): give another path"):
+    with pytest.raises(OSError, match=r"\S+file\S* cannot be a folder for results \(.+\): give another path"):
         measure(run_dir, tmp_path / place)
 
 

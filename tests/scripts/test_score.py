@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import Tensor
 
 import flows
 from data import Subset, TensorImages
+from flows.image_flow import ImageFlow
+from flows.outside import Statistics
 from scripts import score
-from scripts.detection import areas, detection
+from scripts.comparison.detection import areas, detection
 from tests.support.perturb import perturb
 from tests.support.run import CONF, run_training
 
@@ -67,6 +70,22 @@ def test_a_likelihood_ratio_is_against_the_background(run_dir: Path, tmp_path: P
     for row, of_background in zip(scores(tmp_path / "one"), scores(tmp_path / "other"), strict=True):
         ratio = float(row["bits/dim"]) - float(of_background["bits/dim"])
         assert ratio != 0 and float(row["likelihood ratio"]) == pytest.approx(ratio, abs=1e-3)
+
+
+def test_images_that_the_flow_maps_out_of_range_are_named(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = score.statistics
+
+    def broken(flow: ImageFlow, images: Tensor, noise: Tensor) -> Statistics:
+        found = measured(flow, images, noise)
+        found.bits[1] = torch.inf
+        return found
+
+    monkeypatch.setattr(score, "statistics", broken)
+    with pytest.raises(ValueError, match="nothing finite about 1 of 200 train images, the first is row 1: "):
+        run_score(run_dir, tmp_path / "score", "data.eval_batch_size=250")
+    assert not (tmp_path / "score").exists()
 
 
 def test_images_are_drawn_from_the_whole_set() -> None:

@@ -102,6 +102,16 @@ def test_what_does_not_fit_is_refused(runs: Path, tmp_path: Path, overrides: lis
         measure(runs, tmp_path, *overrides)
 
 
+def test_a_place_where_nothing_can_be_written_is_told_before_the_work(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.superres.given_log_probs", pytest.fail)
+    (tmp_path / "notes.txt").touch()
+    for out in ("notes.txt", "notes.txt/x"):
+        with pytest.raises(OSError, match=f"{out} cannot be a folder for results"):
+            measure(runs, tmp_path, f"out={tmp_path}/{out}")
+
+
 def test_figures_are_not_overwritten(runs: Path, tmp_path: Path) -> None:
     measure(runs, tmp_path, "num_samples=2", "temperature=0")
     with pytest.raises(FileExistsError, match=r"superres\.json is there already: give another folder by out="):

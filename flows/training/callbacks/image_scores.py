@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flows.training.lit import LitFlow
 from flows.training.metric import PerImage
+from flows.whole_file import whole_file
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import Batch
@@ -52,13 +53,11 @@ class ImageScores(L.Callback):
         found = self._checksums.compute()[0].reshape(-1)
         if trainer.is_global_zero:
             average = pl_module.test_average
-            partial = self.path.with_suffix(".partial")
-            with partial.open("w", newline="", encoding="utf-8") as file:
+            with whole_file(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
                 for row, bits, checksum in zip(average.index, average.values, found, strict=True):
                     writer.writerow([int(row), f"{bits:.6f}", pl_module.num_test_draws, int(checksum)])
-            partial.replace(self.path)
 
 
 def checksums(images: Tensor) -> Tensor:

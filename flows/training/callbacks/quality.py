@@ -18,7 +18,7 @@ from flows.training.loops import is_last_step
 from flows.training.machine.sharing import Share
 from flows.training.quality.distances import check_enough, check_installed, distances
 from flows.training.quality.features import Features, classifier_of, describe_features, described_by, ready
-from flows.training.quality.samples import accuracy, class_frequencies, described_samples, in_levels_of
+from flows.training.quality.samples import accuracy, class_frequencies, described_samples
 
 if TYPE_CHECKING:  # at run time, `data` may be a package of the user
     from data import ImageData
@@ -112,7 +112,7 @@ class Quality(L.Callback):
         self.features = ready(self.features, pl_module.device)
         with torch.no_grad():
             batches = on_device(data.batches(data.val_set), pl_module.device)
-            real = (in_levels_of(pl_module.flow, batch.images) for batch in batches)
+            real = (pl_module.flow.dequantize.without_low_bits(batch.images) for batch in batches)
             self._real = torch.cat([described_by(self.features, images) for images in real])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

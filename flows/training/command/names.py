@@ -1,7 +1,8 @@
 """Names on a command line that look like numbers."""
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+
+from flows.training.command.overrides import PARSER
 
 NAMES = {
     "run_id",
@@ -13,6 +14,8 @@ NAMES = {
     "name",
     "data_root",
     "data.source.root",
+    "data.source.source.root",
+    "against.source.root",
     "hydra.run.dir",
     "hydra.sweep.dir",
     "hydra.sweep.subdir",
@@ -31,6 +34,9 @@ NAMES_OR_NULL = {
     "data.source.train",
     "data.source.val",
     "data.source.test",
+    "against.source.train",
+    "against.source.val",
+    "against.source.test",
 }
 """Settings whose values are text in the same way, except that null stays null."""
 
@@ -42,7 +48,7 @@ def as_text(argument: str) -> str:
     if key not in NAMES | NAMES_OR_NULL:
         return argument
     try:
-        value = OverridesParser.create().parse_override(argument).value()
+        value = PARSER.parse_override(argument).value()
     except HydraException:  # Hydra will report it
         return argument
     is_other_than_text = isinstance(value, bool | int | float) or (value is None and key in NAMES)

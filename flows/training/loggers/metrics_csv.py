@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from flows.whole_file import whole_file
+
 
 class ContinuingWriter(ExperimentWriter):
     """Lightning's CSV writer, which continues the file that it finds instead of deleting it."""
@@ -47,12 +49,10 @@ class ContinuingWriter(ExperimentWriter):
 
     def _replace(self, rows: list[dict[str, Any]]) -> None:
         """Write the whole file, or keep the old file."""
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)
-        partial.replace(self.path)
 
 
 class MetricsCSV(CSVLogger):

@@ -67,10 +67,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     The distance has one line for each guidance, the other figures are those at the best guidance. The figures of the
     training images are horizontal lines.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     floor, *rows = result["rows"]
     across, other = (
@@ -79,7 +76,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
     lines: dict[float, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: (row[other], row[across])):
         lines.setdefault(row[other], []).append(row)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for value, some in lines.items():
         left.plot([row[across] for row in some], [row["fd"] for row in some], "o-", label=f"{other} {value:g}")
     left.axhline(floor["fd"], color="black", linestyle=":", label="real images")
@@ -96,4 +94,3 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axis.set_xlabel(across)
         axis.legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flows.image_flow import ImageFlow
 from flows.sampler import Sampler
 from flows.training.knobs import Knobs
 from flows.training.machine.sharing import Share
@@ -98,11 +97,6 @@ def joined(parts: Iterable[Described]) -> Described:
     """Join sets of images into one set."""
     features, labels = zip(*parts, strict=True)
     return Described(torch.cat(features), None if labels[0] is None else torch.cat(labels))
-
-
-def in_levels_of(flow: ImageFlow, images: Tensor) -> Tensor:
-    """Return uint8 images in the grey levels that samples of a flow have: without the low bits that the flow drops."""
-    return flow.dequantize.inverse(flow.dequantize.place(images, torch.zeros((), device=images.device)))
 
 
 def accuracy(described: Described, classifier: Classifier | None) -> dict[str, float | None]:

@@ -2,28 +2,14 @@
 
 import json
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from flows.training.knobs import Knobs
 from flows.valid_json import to_json
+from flows.whole_file import whole_file
 
 SoFar = dict[tuple[Knobs, int], dict[str, Any]]
 """The figures of each set of samples, by how it is drawn and its sample seed."""
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for the results, and check that files can be written there.
-
-    Raises:
-        OSError: if not.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"out={folder} cannot be a folder for results ({error.strerror}): give another path") from error
 
 
 def read_so_far(path: Path, settings: dict[str, Any]) -> SoFar:
@@ -49,14 +35,8 @@ def write_so_far(path: Path, settings: dict[str, Any], so_far: SoFar) -> None:
     sets = [
         {"knobs": knobs._asdict(), "sample_seed": seed, "figures": figures} for (knobs, seed), figures in so_far.items()
     ]
-    write_whole(path, to_json({"settings": settings, "sets": sets}) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, either the complete file or none."""
-    partial = Path(f"{path}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(to_json({"settings": settings, "sets": sets}) + "\n")
 
 
 def _knobs(stored: dict[str, Any]) -> Knobs:

@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from flows.files import CheckpointError, peek
+from flows.whole_file import whole_file
 
 
 def best_checkpoint(trainer: L.Trainer) -> ModelCheckpoint:
@@ -94,7 +95,6 @@ def _bring(trainer: L.Trainer, path: str, place: Path, step: int) -> bool:
         return False
     if is_older and source != place and trainer.is_global_zero:
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_suffix(".partial")
-        shutil.copy(source, partial)
-        partial.replace(place)
+        with whole_file(place) as partial:
+            shutil.copy(source, partial)
     return is_older

@@ -21,6 +21,12 @@ def checkpoints(run_dir: str | Path) -> list[Path]:
     return sorted(Path(run_dir).glob("checkpoints/**/*.ckpt"))
 
 
+def run_of(checkpoint: str | Path) -> Path:
+    """Return the folder of the run that stored a checkpoint, at any depth of its `checkpoints/`."""
+    path = Path(checkpoint).absolute()
+    return next((folder.parent for folder in path.parents if folder.name == "checkpoints"), path.parent.parent)
+
+
 def newest_checkpoint(paths: Iterable[Path], before_step: int | None = None) -> Path | None:
     """Return the checkpoint with the most steps that loads; those that do not load are named in a warning.
 

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from flows.files import CheckpointError
+from flows.training.run.checkpoint import run_of
 from flows.training.run.id import how_to_resume
 
 
@@ -38,7 +39,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             before = "the one before it is whole" if Path(path).exists() else "none was stored before it"
             raise CheckpointError(
                 f"the checkpoint {path} cannot be written ({_reason(error)}): {before}; make room, then go on with "
-                + how_to_resume(Path(path).parent.parent)
+                + how_to_resume(run_of(path))
             ) from error
 
 

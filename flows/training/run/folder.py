@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+
+from flows.training.command.overrides import PARSER
 
 COMMAND = ".hydra"
 """Where a run folder keeps Hydra's settings: `record_command` writes them, because Hydra itself writes too early."""
 
-NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster")
+NOT_SETTINGS = ("run_id", "resume", "run_dir", "hydra.", "logger", "sweep", "cluster", "test")
 """Beginnings of keys that do not distinguish runs."""
 
 
@@ -50,6 +51,12 @@ class Run:
     def is_complete(self) -> bool:
         """Whether the run has its results."""
         return self.status == "completed"
+
+    def result(self, key: str) -> float | None:
+        """Return a result: nan if it is not finite (JSON has null for it), None if there is none."""
+        if key not in self.summary:
+            return None
+        return self.summary[key] if isinstance(self.summary[key], int | float) else math.nan
 
 
 def record_command(run_dir: Path, cfg: DictConfig) -> None:
@@ -84,13 +91,18 @@ def read_run(folder: Path, name: str) -> Run:
         status, problem = summary["status"], summary.get("error", summary.get("problem", ""))
     except FileNotFoundError:
         status, problem = "not started", "there is no summary.json"
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         summary, status, problem = {}, "damaged", f"summary.json is damaged: {error}"
-    rows = _read_metrics(folder / "metrics.csv")
+    rows, curve, settings = [], [], {}
+    try:
+        rows = _read_metrics(folder / "metrics.csv")
+        curve, settings = _curve(rows), _read_settings(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        status, problem = "damaged", f"its metrics or settings are damaged: {error}"
     if status in ("running", "interrupted"):
         step = max((int(row["step"]) for row in rows), default=0)
         problem = f"still running, or killed, at step {step}" if status == "running" else f"at step {step}"
-    return Run(name, status, " ".join(problem.split()), summary, _read_settings(folder), _curve(rows))
+    return Run(name, status, " ".join(problem.split()), summary, settings, curve)
 
 
 def _curve(rows: list[dict[str, str]]) -> list[Point]:
@@ -122,11 +134,11 @@ def _read_settings(folder: Path) -> dict[str, Any]:
         settings = dict(map(_parse, yaml.safe_load(overrides.read_text(encoding="utf-8")) or []))
     else:
         settings = dict(_leaves(yaml.safe_load(config.read_text(encoding="utf-8")))) if config.exists() else {}
-    run_dir = str(settings.get("run_dir", folder))
+    run_dir = f"{settings.get('run_dir', folder.absolute())}/"
     return {
         key: value
         for key, value in settings.items()
-        if not key.startswith(NOT_SETTINGS) and not str(value).startswith(run_dir)
+        if not key.startswith(NOT_SETTINGS) and not f"{value}/".startswith(run_dir)
     }
 
 
@@ -134,7 +146,7 @@ def _parse(override: str) -> tuple[str, Any]:
     """Return the key and the value of an override; the value is a text if Hydra would not accept it."""
     key, _, text = override.lstrip("+~").partition("=")
     try:
-        return key, OverridesParser.create().parse_override(override).value()
+        return key, PARSER.parse_override(override).value()
     except HydraException:
         return key, text
 

@@ -12,7 +12,7 @@ from flows.training.callbacks.checkpoint_record import SETTINGS_KEY
 from flows.training.lit import LitFlow
 from flows.training.machine.slurm import was_requeued
 from flows.training.optimizers.settings import check_optimizer
-from flows.training.run.checkpoint import check_resume, checkpoint_to_resume, checkpoints, find_resume
+from flows.training.run.checkpoint import check_resume, checkpoint_to_resume, checkpoints, find_resume, run_of
 from flows.training.run.id import is_sweep
 from flows.training.run.limits import reached_limits
 from flows.training.run.same_settings import Difference, Effect, changed_since, check_same_settings, read_config
@@ -59,7 +59,7 @@ def check_going_on(
     """
     check_resume(start, lit.flow)
     checkpoint = peek(start)
-    before = checkpoint.get(SETTINGS_KEY) or read_config(start.parent.parent)
+    before = checkpoint.get(SETTINGS_KEY) or read_config(run_of(start))
     changed = check_same_settings(config, run_dir, strict=is_sweep(), before=before)
     averages = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     if averages != ("averaging_state" in checkpoint):

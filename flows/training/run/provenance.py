@@ -2,8 +2,11 @@
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from flows.training.command.overrides import override
 
@@ -21,8 +24,9 @@ DEPENDS_ON = {
 """The settings on which the images of a split depend."""
 
 
-def describe_data(config: dict[str, Any]) -> str:
-    """Return one line of text about a data set, from the plain config of a `data.ImageData`."""
+def describe_data(cfg: Mapping[str, Any] | DictConfig) -> str:
+    """Return one line of text about a data set, from the config of a `data.ImageData`."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     told = config["source"]
     source = {"_target_": told} if isinstance(told, str) else dict(told)
     name = str(source.pop("_target_", "")).rpartition(".")[2]

@@ -31,6 +31,7 @@ from flows.coding.linear import everywhere
 from flows.coding.stack import BitStack
 from flows.context import Context
 from flows.networks.conditioner import ConvNet, plain_conv
+from tests.flows.test_overriding import LAYERS
 from tests.support.perturb import perturb
 
 SHAPE = (4, 4, 4)
@@ -134,6 +135,24 @@ def test_numbers_out_of_reach_and_points_of_no_image_are_refused() -> None:
         through(MAPS["identity"], far, stack, everywhere(far))
     with pytest.raises(CodingError, match="not those of images"):
         back_through(MAPS["flat"], far, stack, everywhere(far))
+
+
+OWN_WAYS = "forward of a matrix", "transform of a matrix", "forward of one instance", "coupling"
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "mask with a parameter"])
+@torch.no_grad()
+def test_a_subclass_is_coded_as_it_maps_or_not_at_all(name: str) -> None:
+    torch.manual_seed(0)
+    layer = perturb(LAYERS[name](), 0.1).eval()
+    assert isinstance(layer, Bijection)
+    if name in OWN_WAYS:
+        with pytest.raises(ValueError, match=f"no lossless code for layers of type {type(layer).__name__}"):
+            code_of(layer)
+        return
+    points = points_near(numbers(layer))
+    z = code_of(layer).through(points, stack_of(), None)
+    torch.testing.assert_close(values_at(z).float(), layer(values_at(points).float())[0], rtol=1e-2, atol=5e-3)
 
 
 def test_layers_without_a_code_are_named() -> None:

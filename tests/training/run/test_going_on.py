@@ -97,6 +97,18 @@ def test_the_newest_checkpoint_is_that_of_the_most_steps_whatever_the_time_of_a_
     assert find_resume(tmp_path / "copy") == tmp_path / "copy/checkpoints/deeper/other.ckpt"
 
 
+def test_a_run_goes_on_from_a_checkpoint_deeper_in_its_folder_with_its_records(begun: Any, tmp_path: Path) -> None:
+    shutil.copytree(begun(), tmp_path / "mine")
+    deeper = tmp_path / "mine/checkpoints/steps"
+    deeper.mkdir()
+    (tmp_path / "mine/checkpoints/last.ckpt").rename(deeper / "last.ckpt")
+    before = read_summary(begun() / "summary.json")
+    run_training(tmp_path / "mine", *SMALL, "trainer.max_epochs=2", f"resume={deeper}/last.ckpt")
+    after = read_summary(tmp_path / "mine/summary.json")
+    assert len(after["earlier_parts"]) == 1 + len(before.get("earlier_parts", []))
+    assert after["wall_seconds"] > before["wall_seconds"]
+
+
 @pytest.mark.parametrize("way", ["copied", "elsewhere", "overwritten"])
 def test_the_best_so_far_is_kept_wherever_a_run_goes_on(way: str, begun: Any, tmp_path: Path) -> None:
     best = read_summary(begun() / "summary.json")["val_bits_per_dim"]

@@ -159,6 +159,7 @@ def test_files_of_wandb_are_no_runs(tmp_path: Path) -> None:
         ("background=1e3", "background='1e3'"),
         ("data.source.root=2019", "data.source.root='2019'"),
         ("hydra.run.dir=1_0", "hydra.run.dir='1_0'"),
+        ("against.source.root=2024_11_25", "against.source.root='2024_11_25'"),
         *(
             (same, same)
             for same in (
