@@ -118,10 +118,8 @@ class LinearCode:
     """A matrix and an offset."""
 
     def __init__(self, layer: ChannelLinear) -> None:
-        goes_by_affine = not any(
-            is_newer(type(layer), way, than="affine") for way in ("forward", "transform", "inverse")
-        )
-        if "forward" in vars(layer) or not goes_by_affine:
+        ways = ("forward", "transform", "inverse")
+        if "forward" in vars(layer) or any(is_newer(type(layer), way, than="affine") for way in ways):
             raise no_code(layer)
         (affine,) = affines([layer], next(layer.parameters(), torch.empty(())))
         self.lifted = Lifted(affine)

@@ -191,7 +191,7 @@ def test_damaged_settings_of_one_run_do_not_hide_the_others(
     (sweep / "6/config.yaml").write_text(damage)
     collect.main([str(sweep)])
     shown = capsys.readouterr().out
-    assert "2 of 7 runs are complete" in shown and "its metrics or settings are damaged" in shown
+    assert "2 of 7 runs are complete" in shown and "config.yaml or .hydra/overrides.yaml is damaged" in shown
 
 
 @pytest.mark.parametrize("name", [".", "missing"])

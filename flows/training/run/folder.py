@@ -98,7 +98,7 @@ def read_run(folder: Path, name: str) -> Run:
         rows = _read_metrics(folder / "metrics.csv")
         curve, settings = _curve(rows), _read_settings(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        status, problem = "damaged", f"its metrics or settings are damaged: {error}"
+        status, problem = "damaged", f"metrics.csv, config.yaml or .hydra/overrides.yaml is damaged: {error}"
     if status in ("running", "interrupted"):
         step = max((int(row["step"]) for row in rows), default=0)
         problem = f"still running, or killed, at step {step}" if status == "running" else f"at step {step}"
