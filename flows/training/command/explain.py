@@ -6,6 +6,8 @@ import shlex
 import sys
 import sysconfig
 import traceback
+from pathlib import Path
+from textwrap import shorten
 
 import torch
 from hydra.errors import HydraException, InstantiationException
@@ -73,12 +75,11 @@ def explain(error: BaseException, command: str = "train") -> str:
         case RuntimeError() if "can't allocate memory" in text:
             return _out_of_memory(text, command)
         case RuntimeError() if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
-            return f"torch.compile failed: install a C++ compiler, or set compile=false ({text.partition('. ')[0]})"
+            return _not_compiled(text, command)
         case RuntimeError() if type(error).__name__.startswith("Dist") or re.search(OF_ANOTHER_RANK, text):
-            again = f"start again with {how_to_resume()}" if command == "train" else "then give the same command again"
             return (
                 "another rank of this run has died or hangs, its own output or the log of its machine says why: "
-                f"{again} ({text.partition('. This')[0]})"
+                f"{_again(command)} ({text.partition('. This')[0]})"
             )
         case RuntimeError() if re.search("DataLoader worker .*(killed by signal|exited unexpectedly)", text):
             return (
@@ -126,6 +127,20 @@ def _from_worker(text: str) -> str:
     """Return what was wrong in a process that loads data, without the traceback that torch puts around it."""
     inner = re.findall(r"^[\w.]+(?:Error|Exception): (.*)", text, re.MULTILINE)
     return inner[-1] if "in DataLoader worker process" in text and inner else text
+
+
+def _again(command: str) -> str:
+    return f"start again with {how_to_resume()}" if command == "train" else "then give the same command again"
+
+
+def _not_compiled(text: str, command: str) -> str:
+    reason = text.partition(" Set TORCHDYNAMO_VERBOSE")[0]
+    if stored := re.search(r"ImportError: \S*?(/.*?\.so)\b", reason):
+        return (
+            "a file that torch.compile stored cannot be loaded, probably because a run was killed while it compiled: "
+            f"remove the folder {shlex.quote(str(Path(stored[1]).parents[1]))}; {_again(command)} ({reason})"
+        )
+    return f"torch.compile failed: install a C++ compiler, or set compile=false ({shorten(reason, 300)})"
 
 
 def _out_of_memory(text: str, command: str) -> str:
