@@ -12,6 +12,7 @@ from flows.bijections.autoregressive import AutoregressiveTransformer
 from flows.bijections.chain import Chain
 from flows.bijections.linear import ChannelLinear, WeightAndBias, inverses, map_pixels, run_as_matrices
 from flows.bijections.preprocess import Gaussianize
+from flows.compiled_inverse import compiled_inverse
 from flows.context import Context
 from flows.hooks import is_hooked
 from flows.image_flow import ImageFlow
@@ -51,12 +52,10 @@ class Sampler:
                 part.parallel = True
         with torch.no_grad():
             fix(self.flow)
-        if compile:
-            for part in transformers:
-                part.inverse = torch.compiler.disable(part.inverse)  # type: ignore[method-assign]
-            multiscale = self.flow.multiscale
-            multiscale.inverse = torch.compile(multiscale.inverse)  # type: ignore[method-assign]
         known = all(type(part).__module__.startswith(KNOWN) and not is_hooked(part) for part in self.flow.modules())
+        if compile:
+            multiscale = self.flow.multiscale
+            multiscale.inverse = compiled_inverse(multiscale, known)  # type: ignore[method-assign]
         self.mode = torch.inference_mode if known else torch.no_grad
 
     def sample(self, *arguments: Any, **options: Any) -> Tensor:

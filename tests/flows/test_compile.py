@@ -1,5 +1,6 @@
 """torch.compile: one graph from images to loss, with the values and the gradient of plain torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -11,6 +12,7 @@ from torch._dynamo.utils import counters
 
 import flows
 from flows.training import read_summary
+from tests.flows.models.test_models import SPECS, make
 from tests.support.perturb import perturb
 from tests.support.run import run_training
 
@@ -98,3 +100,29 @@ def test_a_compiled_sampler_draws_the_images_of_its_flow_in_one_graph(name: str,
         assert (drawn - expected).abs().max() <= 1
     goes_on_until_nothing_changes = settings is AUTOREGRESSIVE or "coupling" in settings
     assert bool(counters["graph_break"]) is goes_on_until_nothing_changes
+
+
+def test_each_compiled_sampler_draws_from_its_own_flow() -> None:
+    torch.compiler.reset()
+    spec = {"image_shape": (1, 8, 8), "num_levels": 1, "hidden_channels": 4, "top_prior": "standard"}
+    glows = [flows.build("glow", **spec, num_steps=num_steps) for num_steps in (1, 1, 2)]
+    made = [perturb(flow, 0.1) for flow in glows]
+    for flow, sampler in [(flow, flows.Sampler(flow, compile=True)) for flow in made] * 2:
+        assert (sampler.sample(range(2)).int() - flow.sample(range(2)).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_every_choice_can_be_compiled(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs are run as they are found. What is compiled as a whole raises an error if it is not one graph."""
+    whole = torch.compile
+
+    def only_find_graphs(
+        function: Callable[..., Tensor], options: Any = None, **settings: Any
+    ) -> Callable[..., Tensor]:
+        return whole(function, backend="eager", **settings)
+
+    monkeypatch.setattr(torch, "compile", only_find_graphs)
+    flow, _, label = make(spec, (1, 8, 8))
+    assert torch.equal(
+        flows.Sampler(flow, compile=True).sample(range(3), label=label), flow.sample(range(3), label=label)
+    )
