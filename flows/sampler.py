@@ -36,7 +36,8 @@ class Sampler:
         parallel: whether autoregressive maps decode all tokens at once, again and again until nothing changes.
         compile: whether to compile the way from latents to images with torch.compile. Autoregressive maps are left out,
             and mixture maps are compiled in pieces. The first images, and the first of another number of images, then
-            take 10 seconds or more. Some values may differ by one grey level.
+            take 10 seconds or more. Some values may differ by one grey level. Changes of the sampler's own flow may
+            not reach the images any more.
 
     Raises:
         ValueError: if autoregressive maps are to decode in parallel and there are none.
