@@ -1,8 +1,10 @@
 """torch.compile: one graph from images to loss, with the values and the gradient of plain torch."""
 
+import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
@@ -13,12 +15,13 @@ from torch._dynamo.utils import counters
 import flows
 from flows.training import read_summary
 from tests.flows.models.test_models import SPECS, make
+from tests.support.command_line import run_script
 from tests.support.perturb import perturb
-from tests.support.run import run_training
+from tests.support.run import TINY, run_training
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
     pytest.mark.filterwarnings("ignore"),  # those of torch's own compiler
 ]
 
@@ -75,6 +78,20 @@ def test_a_compiled_run_comes_to_what_a_plain_one_does(memory_flat: str, given: 
     assert compiled["test_bits_per_dim"] == pytest.approx(plain["test_bits_per_dim"], abs=1e-3)
 
 
+def test_an_empty_file_of_compiled_code_is_named(tmp_path: Path) -> None:
+    """A compiler that is killed while it writes leaves such a file, and torch does not compile it again."""
+    run = [*TINY, "model.num_steps=1", "model.num_levels=1", "trainer.max_steps=1", "test=false", "run_id=mine"]
+    environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled"), "PYTHONWARNINGS": "ignore"}
+    assert run_script(tmp_path, "train.py", *run, "compile=true", environment=environment).exit_code == 0
+    for file in tmp_path.glob("compiled/*/*.main.so"):
+        os.truncate(file, 0)
+    shutil.rmtree(tmp_path / "outputs")
+    error = run_script(tmp_path, "train.py", *run, "compile=true", environment=environment).error
+    folder, again = re.search(r"remove the folder (\S+); start again with (.+) \(", error).groups()
+    assert folder == str(tmp_path / "compiled")
+    assert run_script(tmp_path, "train.py", *run, *again.split()).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -123,6 +140,5 @@ def test_every_choice_can_be_compiled(spec: dict[str, Any], monkeypatch: pytest.
 
     monkeypatch.setattr(torch, "compile", only_find_graphs)
     flow, _, label = make(spec, (1, 8, 8))
-    assert torch.equal(
-        flows.Sampler(flow, compile=True).sample(range(3), label=label), flow.sample(range(3), label=label)
-    )
+    drawn, expected = (of.sample(range(3), label=label) for of in (flows.Sampler(flow, compile=True), flow))
+    assert torch.equal(drawn, expected)
