@@ -36,8 +36,6 @@ from scripts.files.read_images import read_images
 
 NUM_DRAWS = 4
 """Draws of noise for the bits/dim that the flow says."""
-
-
 LONGEST_NAME = 255
 """Most bytes in the name of a file."""
 
